@@ -1,0 +1,31 @@
+"""Learning curves of generalised linear models: three losses on the same sign labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import plotting
+from ..problems import GeneralizedLinear
+from ..studies import sweep
+
+TITLE = "Three losses on the labels of a linear teacher"
+CAPTION = (
+    "Probability of a wrong label against the number of samples per dimension, for least squares, logistic regression "
+    "and the hinge loss, trained on y = sign(w_*.x) with a small penalty. Lines solve the saddle-point equations; "
+    "points are models trained on fresh samples."
+)
+OBSERVABLE = "test_error"
+REFERENCES = ("B. Loureiro et al. (2021), arXiv:2102.08127", "H. Cui (2024), arXiv:2409.13904")
+
+
+def study(quick: bool = False, progress=None):
+    """Theory over alpha = 0.2 .. 10 for three losses, and experiments at every fifth size."""
+    problem = GeneralizedLinear("square", target="sign", alpha=1.0, weight_decay=0.05)
+    over = {"loss": ["square", "logistic", "hinge"], "alpha": np.geomspace(0.2, 10.0, 26)}
+    simulate = {"dim": 200, "seeds": 8} if quick else {"dim": 500, "seeds": 16}
+    return sweep(problem, over, simulate | {"every": 5}, progress=progress)
+
+
+def plot(data, ax=None):
+    """One colour for each loss."""
+    return plotting.curve(data, OBSERVABLE, x="alpha", ax=ax)

@@ -1,0 +1,104 @@
+"""The certificate of a saddle point, and the one function that is compiled for each problem structure."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..laws.base import Conjugates, Overlaps
+from . import observables as obs
+from .channel import jacobian_moments
+from .model import Model
+from .saddle import Outcome, Solver, Unknowns, energy, iterate, residual, scales, smallest_eigenvalue, update
+
+
+class Certificate(NamedTuple):
+    """What a solve reports beside the overlaps (all numbers, traced)."""
+
+    unknowns: Unknowns
+    conjugates: Conjugates
+    residual: Any
+    steps: Any
+    lost: Any
+    quadrature_error: Any
+    replicon_map: Any
+    stein_gap: Any
+    prox_error: Any
+    observables: dict
+    null: Any  # smallest relative eigenvalue of the assembled covariances q
+
+
+class Plan(NamedTuple):
+    """Static choices of one compilation."""
+
+    singular: bool
+    discontinuous: tuple  # for every observable of the model
+
+
+def certify(model: Model, outcome: Outcome, fine, quadrature, observable_rules, plan: Plan) -> Certificate:
+    """Everything that is reported about the end of an iteration."""
+    unknowns = outcome.unknowns
+    overlaps, scalars = unknowns.overlaps, unknowns.scalars
+    x, unravel = ravel_pytree(unknowns)
+
+    def step_map(x, rule):
+        new = update(model, unravel(x), rule, plan.singular)
+        return ravel_pytree(new.unknowns)[0], new.out
+
+    if fine is None:
+        out = step_map(x, quadrature)[1]
+        quadrature_error = jnp.zeros(())
+    else:
+        jacobian, out = jax.jacfwd(step_map, has_aux=True)(x, quadrature)
+        shift = jnp.linalg.solve(jnp.eye(x.size) - jacobian, step_map(x, fine)[0] - x)
+        size = ravel_pytree(scales(model, unknowns))[0]
+        quadrature_error = jnp.max(jnp.abs(shift) / size, initial=0.0)
+    moments = jacobian_moments(model, overlaps, scalars, quadrature)
+    scale = jnp.max(jnp.abs(out.conjugates.V_hat), initial=1e-300)
+    gap = jnp.max(jnp.abs(out.conjugates.V_hat - moments.price), initial=0.0) / scale
+    found = {}
+    for (name, fn), rule, jumps in zip(model.observables, observable_rules, plan.discontinuous, strict=True):
+        found[name] = obs.test_average(model, fn, overlaps, scalars, rule, jumps)
+    for name, fn in model.derived:
+        found[name] = fn(model, overlaps)
+    found["train_loss"] = out.value + jnp.sum(overlaps.V * out.d_V)
+    found["free_energy"] = energy(model, unknowns, out.conjugates, out.value)
+    return Certificate(
+        unknowns, out.conjugates, outcome.residual, outcome.steps, outcome.lost, quadrature_error,
+        replicon_matrix(model, out.conjugates, moments.pair), gap, moments.prox_error, found,
+        smallest_eigenvalue(model, overlaps),
+    )  # fmt: skip
+
+
+def replicon_matrix(model: Model, hats: Conjugates, pair):
+    """The linear map delta q -> delta q of the replicon, (B r r, B r r); its spectral radius decides stability."""
+    B, r = hats.q_hat.shape[0], hats.q_hat.shape[1]
+    size = B * r * r
+    basis = jnp.eye(size).reshape(size, B, r, r)
+    still = hats._replace(m_hat=jnp.zeros_like(hats.m_hat), theta_hat=jnp.zeros_like(hats.theta_hat))
+
+    def response(direction):
+        return model.law.overlaps(still._replace(q_hat=direction), model.weight_decay).q.reshape(size)
+
+    spectral = jax.vmap(response)(basis).T
+    return spectral @ pair.reshape(size, size)
+
+
+@functools.partial(jax.jit, static_argnames=("plan",))
+def certify_at(model, unknowns, quadrature, fine, observable_rules, plan):
+    """The certificate of any overlaps, without iterating."""
+    new = update(model, unknowns, quadrature, plan.singular).unknowns
+    outcome = Outcome(unknowns, residual(model, unknowns, new), jnp.asarray(0), jnp.asarray(False))
+    return certify(model, outcome, fine, quadrature, observable_rules, plan), new
+
+
+@functools.partial(jax.jit, static_argnames=("plan",))
+def solve_and_certify(model, start, quadrature, fine, observable_rules, solver, plan):
+    outcome = iterate(model, start, quadrature, solver, plan.singular)
+    return certify(model, outcome, fine, quadrature, observable_rules, plan)
+
+

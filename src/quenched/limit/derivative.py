@@ -1,0 +1,112 @@
+"""Derivatives through the solve: one rule at the entry point, by the implicit function theorem."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..numerics import check
+from ..numerics.precision import float64
+from .certificate import Plan, certify
+from .model import Model, as_numbers
+from .quadratures import scheme
+from .saddle import Outcome, update
+from .solve import Solved, order_parameters, solve
+
+REFUSAL = (
+    "a saddle point cannot be solved inside jax.jit, jax.vmap or a second derivative: call solve() outside, take first "
+    "derivatives with jax.grad or problem.gradient, and use quenched.sweep for many parameters"
+)
+
+
+@functools.partial(jax.jit, static_argnames=("which", "plan"))
+def _linearise(model, unknowns, rule, rules, which, plan):
+    """The Jacobian of every output (name -> (..., P)) in the P numbers of the leaves ``which``."""
+    leaves, treedef = jax.tree.flatten(model)
+    x, unravel_x = ravel_pytree(unknowns)
+    p, unravel_p = ravel_pytree([jnp.asarray(leaves[i]) for i in which])
+
+    def evaluate(y):
+        x, p = y[: unknowns_size], y[unknowns_size:]
+        new = list(leaves)
+        for i, leaf in zip(which, unravel_p(p), strict=True):
+            new[i] = leaf
+        there = jax.tree.unflatten(treedef, new)
+        at = unravel_x(x)
+        zero = jnp.zeros(())
+        certificate = certify(there, Outcome(at, zero, zero, zero), None, rule, rules, plan)
+        outputs = {**at.overlaps._asdict(), **certificate.conjugates._asdict(), **at.scalars, **certificate.observables}
+        return ravel_pytree(update(there, at, rule, plan.singular).unknowns)[0], outputs
+
+    unknowns_size = x.size
+    step, outputs = jax.jacfwd(evaluate)(jnp.concatenate([x, p]))
+    dx = jnp.linalg.solve(jnp.eye(x.size) - step[:, : x.size], step[:, x.size :])
+    return jax.tree.map(lambda a: a[..., : x.size] @ dx + a[..., x.size :], outputs)
+
+
+def is_traced(model: Model) -> bool:
+    """Whether any number of the model is a JAX tracer."""
+    return check.traced(*jax.tree.leaves(model))
+
+
+def outputs(solved: Solved) -> dict:
+    """Order parameters and observables by name (NumPy)."""
+    return {**order_parameters(solved), **solved.certificate.observables}
+
+
+def solve_traced(model: Model, **options):
+    """Solve a model some of whose numbers are being differentiated.
+
+    Returns the differentiable outputs (name -> array of the caller's precision) and the concrete :class:`Solved`.
+    Raises ``TypeError`` where the numbers have no value yet (inside ``jit`` or ``vmap``, or a second derivative).
+    """
+    leaves, treedef = jax.tree.flatten(model)
+    which = tuple(i for i, leaf in enumerate(leaves) if check.traced(leaf))
+    box = []
+
+    def concrete(values):
+        if check.traced(*values):
+            raise TypeError(REFUSAL)
+        new = list(leaves)
+        for i, value in zip(which, values, strict=True):
+            new[i] = np.asarray(value, dtype=np.float64)
+        numbers = as_numbers(jax.tree.unflatten(treedef, new))
+        solved = solve(numbers, **options)
+        box.append(solved)
+        return numbers, solved
+
+    @jax.custom_jvp
+    def entry(*values):
+        return jax.tree.map(jnp.asarray, outputs(concrete(values)[1]))
+
+    @entry.defjvp
+    def rule(primals, tangents):
+        numbers, solved = concrete(primals)
+        averages = scheme(numbers)
+        with float64(True):
+            jacobian = _linearise(
+                numbers, solved.certificate.unknowns, averages.loss_rule(solved.level), averages.rules,
+                which, Plan(solved.singular, averages.jumps),
+            )  # fmt: skip
+            jacobian = jax.tree.map(np.asarray, jacobian)
+        primal = jax.tree.map(jnp.asarray, outputs(solved))
+        return primal, {name: _contract(jacobian[name], tangents, primal[name].dtype) for name in primal}
+
+    return entry(*[leaves[i] for i in which]), box[-1]
+
+
+def _contract(jacobian, tangents, dtype):
+    """sum over leaves of d output / d leaf times its tangent, as multiply-and-sum in the caller's precision."""
+    total, used = jnp.zeros(jacobian.shape[:-1], dtype), 0
+    for tangent in tangents:
+        part = jacobian[..., used : used + tangent.size]
+        used += tangent.size
+        total = total + jnp.sum(jnp.asarray(part, dtype) * jnp.reshape(tangent, -1), axis=-1)
+    return total
+
+
+__all__ = ["REFUSAL", "is_traced", "outputs", "solve_traced"]

@@ -1,0 +1,127 @@
+"""Observables of a solved problem: averages over fresh data, over the training fields, and of the overlaps themselves."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from ..laws.base import Overlaps
+from ..losses import envelope
+from ..losses.base import argument_names
+from ..numerics.gaussian import RANGE, panel_rule
+from . import fields
+from .model import Model
+
+_SCAN, _BISECTIONS = 512, 52
+
+
+def is_discontinuous(model: Model, fn, quadrature) -> bool:
+    """Whether an observable is boolean: it then jumps, and nodes are split where it does."""
+    names = argument_names(fn, "observable")
+    plan = fields.layout(model, names)
+
+    def kind(overlaps):
+        shared = {"gram": overlaps.Q, "scalars": model.scalars, "params": model.params}
+        labels = model.law.labels()
+        label = jax.tree.map(lambda a: jnp.asarray(a)[0], (labels.mean, labels.cov, labels.value))
+        f = fields.fields(model, plan, overlaps, label, quadrature)
+        node = jax.tree.map(lambda a: a[0], f.node)
+        given = {**shared, **node, "h": f.omega[0]}
+        return jnp.asarray(fn(**{k: given[k] for k in names}))
+
+    A, B, L, t, C = model.shape
+    r = model.units
+    empty = Overlaps(*(jax.ShapeDtypeStruct(s, jnp.float64) for s in ((B, r, r), (B, r, r), (A, r), (B, r, t), (r, r))))
+    return jax.eval_shape(kind, empty).dtype == jnp.bool_
+
+
+def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, discontinuous: bool):
+    """E fn(h, ...) on fresh data: the fields at V = 0, without a proximal operator.
+
+    In one dimension the panels of a discontinuous observable end at its jumps; in more, a quasi-random rule is used.
+    In both the density is differentiated and not the nodes.
+    """
+    names = argument_names(fn, "observable")
+    plan = fields.layout(model, names)
+    fresh = overlaps._replace(V=jnp.zeros_like(overlaps.V))
+    shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
+    split = discontinuous and plan.dimension(model) == 1
+
+    def one_label(mean, cov, value):
+        label = (mean, cov, value)
+        rule = _split_at_jumps(model, fn, names, plan, fresh, label, shared) if split else quadrature
+        f = fields.fields(model, plan, fresh, label, rule, frozen_nodes=discontinuous)
+        values = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
+        return jnp.tensordot(f.weight, jnp.asarray(values, f.weight.dtype), 1)
+
+    labels = model.law.labels()
+    per_label = jax.vmap(one_label)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value)
+    return jnp.tensordot(jnp.asarray(labels.prob), per_label, 1)
+
+
+def _call(fn, names, omega, node, shared):
+    given = {**shared, **node, "h": omega}
+    return fn(**{name: given[name] for name in names})
+
+
+def _split_at_jumps(model, fn, names, plan, overlaps, label, shared):
+    """A panel rule for a standard normal variable whose panels end where ``fn`` jumps (found by bisection)."""
+    overlaps = jax.lax.stop_gradient(overlaps)
+
+    def values(x):  # (X,) -> (X, outcomes)
+        f = fields.fields(model, plan, overlaps, label, (x[:, None], jnp.ones_like(x)))
+        out = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
+        return out.reshape(-1, x.size).T
+
+    grid = jnp.linspace(-RANGE, RANGE, _SCAN + 1)
+    at = values(grid)
+    jumps = jnp.any(at[1:] != at[:-1], axis=1)
+    # at most eight jumps are located; a boolean function of one Gaussian variable rarely has more
+    which = jnp.nonzero(jumps, size=8, fill_value=_SCAN - 1)[0]
+    low, high, value_low = grid[which], grid[which + 1], at[which]
+
+    def halve(_, ends):
+        low, high = ends
+        middle = 0.5 * (low + high)
+        same = jnp.all(values(middle) == value_low, axis=1)
+        return jnp.where(same, middle, low), jnp.where(same, high, middle)
+
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (low, high))
+    breaks = jnp.sort(jnp.concatenate([jnp.linspace(-RANGE, RANGE, 17), 0.5 * (low + high)]))
+    nodes, weights = panel_rule(jax.lax.stop_gradient(breaks))
+    return nodes[:, None], weights
+
+
+def training_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature):
+    """E fn over the training set: the same fields with h at the proximal operator, whose law the trained
+    pre-activations have."""
+    names = tuple(dict.fromkeys((*argument_names(fn, "observable"), *model.loss.names)))
+    plan = fields.layout(model, names)
+    shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
+    mine = argument_names(fn, "observable")
+
+    def one_label(mean, cov, value):
+        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature)
+
+        def at_prox(omega, node):
+            extra = {name: {**shared, **node}[name] for name in model.loss.names if name != "h"}
+            return _call(fn, mine, envelope.prox(model.loss, omega, f.V, extra), node, shared)
+
+        values = jax.vmap(at_prox)(f.omega, f.node)
+        return jnp.tensordot(f.weight, jnp.asarray(values, f.weight.dtype), 1)
+
+    labels = model.law.labels()
+    per_label = jax.vmap(one_label)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value)
+    return jnp.tensordot(jnp.asarray(labels.prob), per_label, 1)
+
+
+def cosine(model: Model, overlaps: Overlaps):
+    """The cosine similarity of every unit with every target on inputs of the average covariance, (r, t)."""
+    labels = model.law.labels()
+    weights = jnp.einsum("c,clb->b", jnp.asarray(labels.prob), jnp.asarray(labels.cov))
+    rho, _ = model.law.targets()
+    q = jnp.einsum("b,bij->ij", weights, overlaps.q)
+    theta = jnp.einsum("b,bij->ij", weights, overlaps.theta)
+    rho = jnp.einsum("b,bij->ij", weights, jnp.asarray(rho))
+    scale = jnp.sqrt(jnp.outer(jnp.diag(q), jnp.diag(rho)))
+    return jnp.where(scale > 0, theta / jnp.where(scale > 0, scale, 1.0), 0.0)

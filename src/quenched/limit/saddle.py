@@ -1,0 +1,199 @@
+"""The saddle point: a few damped steps, then Newton, on the fixed point between the two potentials."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..laws.base import Conjugates, Overlaps
+from .channel import ChannelOut, channel, conjugates
+from .model import Model
+
+
+#: Below this relative eigenvalue a covariance of the fields counts as singular.
+SINGULAR = 1e-10
+
+
+class Unknowns(NamedTuple):
+    """What the saddle point is solved for: the overlaps (with the free means) and the trained scalars."""
+
+    overlaps: Overlaps
+    scalars: Any
+
+
+class Solver(NamedTuple):
+    """How to iterate: ``damping`` is the weight of the old value, ``warmup`` damped steps come before Newton."""
+
+    damping: Any = 0.2
+    warmup: Any = 6
+    max_steps: Any = 300
+    tol: Any = 1e-8
+    newton: Any = True
+
+
+class Update(NamedTuple):
+    """One undamped update."""
+
+    unknowns: Unknowns
+    out: ChannelOut
+
+
+def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False) -> Update:
+    """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step."""
+    old = unknowns.overlaps
+    out = conjugates(model, old, unknowns.scalars, quadrature, singular)
+    new = model.law.overlaps(out.conjugates, model.weight_decay)
+    if any(model.law.free):
+        free = jnp.asarray(model.law.free, dtype=bool)[:, None]
+        new = new._replace(m=jnp.where(free, old.m - out.d_means, new.m))
+    for name in model.frozen:
+        new = new._replace(**{name: jnp.zeros_like(getattr(new, name))})
+    scalars = jax.tree.map(lambda b, g: b - g, unknowns.scalars, out.d_scalars)
+    return Update(Unknowns(new, scalars), out)
+
+
+def scales(model: Model, unknowns: Unknowns) -> Unknowns:
+    """The natural size of every unknown, block by block: what residuals are relative to."""
+    o = unknowns.overlaps
+    rho, _ = model.law.targets()
+    q = jnp.max(jnp.abs(o.q), initial=0.0)
+    tiny = 1e-300
+
+    def block(a, natural=0.0):
+        return jnp.full_like(a, jnp.maximum(jnp.max(jnp.abs(a), initial=0.0), natural) + tiny)
+
+    root = jnp.sqrt(q)
+    return Unknowns(
+        Overlaps(
+            V=block(o.V),
+            q=block(o.q),
+            m=block(o.m, root),
+            theta=block(o.theta, root * jnp.sqrt(jnp.max(jnp.abs(jnp.asarray(rho)), initial=0.0))),
+            Q=block(o.Q, 1e-3 * q),
+        ),
+        jax.tree.map(lambda b: jnp.maximum(jnp.abs(b), 1.0), unknowns.scalars),
+    )
+
+
+def residual(model: Model, old: Unknowns, new: Unknowns):
+    """The largest relative change in one undamped update."""
+    size = scales(model, old)
+    change = jax.tree.map(lambda a, b, s: jnp.max(jnp.abs(a - b) / s, initial=0.0), new, old, size)
+    return jax.tree.reduce(jnp.maximum, change)
+
+
+def valid(model: Model, unknowns: Unknowns):
+    """All finite, every susceptibility positive, every joint covariance of (omega, h_*) non-negative."""
+    o = unknowns.overlaps
+    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda a: jnp.all(jnp.isfinite(a)), unknowns))
+    labels = model.law.labels()
+    rho, _ = model.law.targets()
+    cov = jnp.asarray(labels.cov)
+
+    def combine(a):
+        return jnp.einsum("clb,bij->clij", cov, jnp.where(jnp.isfinite(a), a, 0.0))
+
+    def lowest(a):
+        size = jnp.max(jnp.abs(a), axis=(-2, -1))
+        low = a[..., 0, 0] if a.shape[-1] == 1 else jnp.linalg.eigvalsh(a)[..., 0]
+        return jnp.min(low + 1e-9 * size)
+
+    q, theta, rho = combine(o.q), combine(o.theta), combine(jnp.asarray(rho))
+    if rho.shape[-1]:
+        if q.shape[-1] == rho.shape[-1] == 1:
+            joint = jnp.min(q * rho - theta**2 * (1.0 - 1e-9))
+            joint = jnp.minimum(joint, jnp.min(q))
+        else:
+            top = jnp.concatenate([q, theta], -1)
+            joint = lowest(jnp.concatenate([top, jnp.concatenate([jnp.swapaxes(theta, -1, -2), rho], -1)], -2))
+    else:
+        joint = lowest(q)
+    return finite & (lowest(combine(o.V)) > 0.0) & (joint >= 0.0)
+
+
+class Outcome(NamedTuple):
+    """Where the iteration ended; ``residual`` is of one undamped update at ``unknowns``."""
+
+    unknowns: Unknowns
+    residual: Any
+    steps: Any
+    lost: Any  # the iteration left the valid region and damping could not bring it back
+
+
+def smallest_eigenvalue(model: Model, overlaps: Overlaps):
+    """The smallest relative eigenvalue of the assembled q of all labels and tokens."""
+    cov = jnp.asarray(model.law.labels().cov)
+    q = jnp.einsum("clb,bij->clij", cov, overlaps.q)
+    if q.shape[-1] == 1:
+        return jnp.where(jnp.min(q) > 0.0, 1.0, 0.0)
+    values = jnp.linalg.eigvalsh(q)
+    return jnp.min(values[..., 0] / jnp.maximum(values[..., -1], 1e-300))
+
+
+def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
+    """Run damped steps, then Newton steps that are kept only where they reduce the residual."""
+    flat, unravel = ravel_pytree(start)
+    # a Newton step costs as much as this many plain ones: with many unknowns it waits longer
+    patience = max(0, flat.size // 2 - 6)
+
+    def step_map(x):
+        return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
+
+    def newton_point(x, fx):
+        jacobian = jax.jacfwd(step_map)(x)
+        return x + jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fx - x)
+
+    def evaluate(x):
+        new = update(model, unravel(x), quadrature, singular).unknowns
+        return ravel_pytree(new)[0], residual(model, unravel(x), new), valid(model, unravel(x)) & valid(model, new)
+
+    def body(state):
+        x, fx, res, best, damping, newton_in, count, lost = state
+        use_newton = jnp.asarray(solver.newton) & (newton_in <= 0) & (count > 0)
+        damped = jnp.where(count == 0, x, damping * x + (1.0 - damping) * fx)
+        trial = jax.lax.cond(use_newton, newton_point, lambda x, fx: damped, x, fx)
+        f_trial, r_trial, ok = evaluate(trial)
+        ok = ok & jnp.isfinite(r_trial)
+        accept = ok & jnp.where(use_newton, r_trial < 0.7 * res, True)
+        # a rejected Newton step: a few more damped steps first; a rejected damped step: shorter steps
+        wait = jnp.where(use_newton & ~accept, 8, newton_in - 1)
+        damping = jnp.where(~use_newton & ~accept, 0.5 * (1.0 + damping), damping)
+        # damped steps that drift without converging are slowed down too
+        damping = jnp.where(accept & ~use_newton & (r_trial > 2.0 * best), 0.5 * (0.9 + damping), damping)
+        x, fx, res = (jnp.where(accept, new, old) for new, old in ((trial, x), (f_trial, fx), (r_trial, res)))
+        lost = damping > 0.9999
+        return x, fx, res, jnp.minimum(best, res), damping, wait, count + 1, lost
+
+    def going(state):
+        x, _, res, _, _, _, count, lost = state
+        hidden = jnp.array(False)
+        if model.units > 1 and not singular:
+            # a covariance became singular: nodes do not see all of it, the caller starts again with singular=True
+            hidden = (count > 1) & (smallest_eigenvalue(model, unravel(x).overlaps) < SINGULAR)
+        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden
+
+    infinite = jnp.asarray(jnp.inf, flat.dtype)
+    state = (flat, flat, infinite, infinite, jnp.asarray(solver.damping, flat.dtype), jnp.asarray(solver.warmup) + patience, 0, False)
+    x, _, res, _, _, _, count, lost = jax.lax.while_loop(going, body, state)
+    return Outcome(unravel(x), res, count, lost)
+
+
+def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):
+    """The free energy at any overlaps and conjugates, per input dimension; ``value`` is the channel's C."""
+    o, rate = unknowns.overlaps, model.alpha / model.law.size
+    e = (
+        0.5 * jnp.sum(hats.q_hat * o.V)
+        - 0.5 * jnp.sum(hats.V_hat * o.q)
+        - 0.5 * jnp.sum(hats.Q_hat * o.Q)
+        + jnp.sum(hats.m_hat * o.m)
+        + jnp.sum(hats.theta_hat * o.theta)
+        - model.law.potential(hats, model.weight_decay)
+        + rate * value
+    )
+    return model.law.size * e
+
+
+__all__ = ["Outcome", "Solver", "Unknowns", "Update", "channel", "energy", "iterate", "residual", "update", "valid"]

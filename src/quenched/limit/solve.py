@@ -1,0 +1,173 @@
+"""One solve: start, iterate, refine the quadrature, rescue what does not converge."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..laws.base import Conjugates, Overlaps
+from ..numerics.precision import float64
+from ..numerics.results import RESULTS
+from .certificate import Certificate, Plan, solve_and_certify
+from .model import Model, as_numbers
+from .quadratures import scheme
+from .saddle import SINGULAR, Solver, Unknowns
+
+
+class Solved(NamedTuple):
+    """A certificate in NumPy, with how the solve ended."""
+
+    certificate: Certificate
+    result: RESULTS
+    replicon: float
+    quadrature_tol: float
+    steps: int
+    level: int
+    singular: bool
+
+
+@jax.jit
+def _mean_variances(law, units):
+    r = units.shape[0]
+    rho, _ = law.targets()
+    labels = law.labels()
+    A, B, t = labels.mean.shape[-1], labels.cov.shape[-1], rho.shape[-1]
+    still = Conjugates(
+        jnp.zeros((B, r, r)), jnp.zeros((B, r, r)), jnp.zeros((A, r)), jnp.zeros((B, r, t)), jnp.zeros((r, r))
+    )
+    return law.overlaps(still, 1.0).V[:, 0, 0], rho
+
+
+def starting_point(model: Model, init="uninformed") -> Unknowns:
+    """The overlaps that an iteration starts from (NumPy float64).
+
+    ``"uninformed"``: q = V = the mean variance of each covariance, m = theta = 0. ``"informed"``: the units sit on the targets
+    (theta = rho), or, without targets, along the mean directions. A dict of overlaps (``q``, ``m``, ``theta``, ``V``, ``Q``, trained scalars by
+    name; scalars are broadcast, for q, V and Q times the identity) overrides the uninformed start, as does :class:`Unknowns`.
+    """
+    if isinstance(init, Unknowns):
+        return init
+    A, B, L, t, C = scheme(model).shape
+    r = model.units
+    with float64(True):
+        gamma, rho = (np.array(a) for a in _mean_variances(model.law, np.zeros(r)))
+    eye = np.eye(r)
+    V = gamma[:, None, None] * eye
+    q, m, theta, Q = V.copy(), np.zeros((A, r)), np.zeros((B, r, t)), eye.copy()
+    scalars = {name: np.array(b, dtype=np.float64) for name, b in model.scalars.items()}
+    if isinstance(init, dict):
+        given = {"V": V, "q": q, "m": m, "theta": theta, "Q": Q}
+        for name, value in init.items():
+            if name in scalars:
+                scalars[name] = np.broadcast_to(np.asarray(value, np.float64), scalars[name].shape).copy()
+                continue
+            if name not in given:
+                raise ValueError(f"init must name overlaps among {', '.join([*given, *scalars])}, got {name!r}")
+            value = np.asarray(value, dtype=np.float64)
+            value = value * eye if name in ("V", "q", "Q") and value.ndim == 0 else value
+            try:
+                given[name] = np.broadcast_to(value, given[name].shape).copy()
+            except ValueError as error:
+                shape = given[name].shape
+                raise ValueError(f"init[{name!r}] must have the shape {shape}, got {value.shape}") from error
+        V, q, m, theta, Q = given.values()
+    elif init == "informed":
+        k = min(r, t)
+        if k:
+            q[:, :k, :k] = rho[:, :k, :k] * (1 + 1e-6)
+            theta[:, :k, :] = rho[:, :k, :]
+            Q[:k, :k] = rho[:, :k, :k].sum(axis=0) / max(gamma.sum(), 1e-300)
+        else:
+            m = np.where(np.arange(A)[:, None] % r == np.arange(r), 0.5 * np.sqrt(gamma.mean()), 0.0)
+    elif not (isinstance(init, str) and init == "uninformed"):
+        raise ValueError(f"init must be 'uninformed', 'informed' or a dict of overlaps, got {init!r}")
+    if "m" in model.frozen:
+        m = np.zeros_like(m)
+    if "theta" in model.frozen:
+        theta = np.zeros_like(theta)
+    return Unknowns(Overlaps(V, q, m, theta, Q), scalars)
+
+
+def solve(model: Model, init="uninformed", solver: Solver = Solver(), quadrature_tol=None, level: int = 0) -> Solved:
+    """Solve the saddle point of a model whose numbers are NumPy.
+
+    Starts on a coarse quadrature and refines it until the error it causes in the overlaps is below ``quadrature_tol`` (relative).
+    A start that fails is tried again with more damping, then by continuation from a larger weight decay.
+    """
+    model = as_numbers(model)
+    averages = scheme(model)
+    tol = averages.tolerance if quadrature_tol is None else quadrature_tol
+    start = starting_point(model, init)
+    singular, steps = False, 0
+    with float64(True):
+        while True:
+            end = _attempt(model, averages, start, solver, level, singular, rescue=level == 0)
+            steps += int(end.steps)
+            if not singular and end.null < SINGULAR:
+                singular = True
+            elif not (end.residual <= solver.tol):
+                break
+            elif end.quadrature_error > tol and level + 2 < averages.levels:
+                level += 1
+            else:
+                break
+            start = end.unknowns
+    replicon = _spectral_radius(end.replicon_map)
+    return Solved(end, _result(end, solver, tol), replicon, tol, steps, level, singular)
+
+
+def _attempt(model, averages, start, solver, level, singular, rescue):
+    rule = averages.loss_rule(level)
+    fine = averages.loss_rule(level + 1) if level + 1 < averages.levels else None
+    plan = Plan(singular, averages.jumps)
+
+    def run(model, start, solver):
+        return jax.device_get(solve_and_certify(model, start, rule, fine, averages.rules, as_numbers(solver), plan))
+
+    end = run(model, start, solver)
+    if end.residual <= solver.tol or not rescue or (not singular and end.null < SINGULAR):
+        return end
+    slow = solver._replace(damping=0.7, warmup=30, max_steps=2 * solver.max_steps)
+    second = run(model, start, slow)
+    if second.residual <= solver.tol:
+        return second
+    warm = start
+    for factor in (1e3, 1e2, 30.0, 10.0, 5.0, 2.5, 1.5, 1.0):
+        path = run(_with_weight_decay(model, factor), warm, slow)
+        if not (path.residual <= solver.tol):
+            break
+        warm = path.unknowns
+    else:
+        return path
+    return min(end, second, key=lambda c: np.nan_to_num(c.residual, nan=np.inf))
+
+
+def _with_weight_decay(model, factor):
+    return eqx.tree_at(lambda m: m.weight_decay, model, np.asarray(model.weight_decay * factor))
+
+
+def _spectral_radius(matrix) -> float:
+    if not np.all(np.isfinite(matrix)):
+        return float("inf")
+    return float(np.abs(np.linalg.eigvals(matrix)).max(initial=0.0))
+
+
+def _result(end: Certificate, solver, tol) -> RESULTS:
+    finite = all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((end.unknowns, end.conjugates, end.observables)))
+    if not finite or (np.isinf(end.residual) and not end.lost):
+        return RESULTS.nonfinite
+    if not (end.residual <= solver.tol):
+        return RESULTS.invalid if end.lost else RESULTS.max_steps
+    if not (end.prox_error <= 1e-6):
+        return RESULTS.prox
+    return RESULTS.successful if end.quadrature_error <= tol else RESULTS.quadrature
+
+
+def order_parameters(solved: Solved) -> dict[str, Any]:
+    """Overlaps, conjugates and trained scalars by name."""
+    c = solved.certificate
+    return {**c.unknowns.overlaps._asdict(), **c.conjugates._asdict(), **c.unknowns.scalars}

@@ -1,0 +1,179 @@
+"""The proximal operator and the Moreau envelope of any loss: batched, global, implicitly differentiable.
+
+``M(omega, V) = min_h 1/2 sum_l (h_l - omega_l)^T V_l^{-1} (h_l - omega_l) + loss(h)``, jointly over the L tokens of r
+units. ``V = 0`` is legal (h = omega). Source: H. Cui (2024), arXiv:2409.13904.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ..numerics.linalg import ldl_factor, ldl_solve
+from ..numerics.roots import psd_factors
+from .base import Loss
+
+MAX_STEPS = 80
+
+
+def evaluate(loss: Loss, h, extra):
+    """The loss at ``h`` (L, r); ``extra`` is a dict of its other arguments."""
+    value = jnp.asarray(loss(h, **extra))
+    if value.shape != ():
+        raise ValueError(f"loss must return a single number for one sample, got an array of shape {value.shape}")
+    return value
+
+
+def prox(loss: Loss, omega, V, extra):
+    """The global minimiser h (L, r) of the Moreau problem, for omega (L, r) and V (L, r, r)."""
+    return _smooth_prox(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[1]
+
+
+def moreau(loss: Loss, omega, V, extra):
+    """The Moreau envelope, differentiable any number of times in all real arguments.
+
+    ``dM/domega = -f``, ``dM/dV = -f f^T / 2``, ``dM/dextra = dloss/dextra`` with ``f = -grad loss(h)``.
+    """
+    return _smooth_moreau(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[0]
+
+
+def _closed_form(loss, omega, V, extra):
+    named = {name: extra[name] for name in loss.names if name != "h"}
+    if not loss.scalar:
+        return loss.moreau(omega, V, **named)
+    value, h = loss.moreau(omega[0, 0], V[0, 0, 0], **named)
+    return value, jnp.reshape(h, (1, 1))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _smooth_prox(loss, omega, V, extra):
+    if loss.prox is not None:
+        return loss.prox(omega[0, 0], V[0, 0, 0], extra["label"])[None, None]
+    return _minimise(loss, omega, V, extra)
+
+
+@_smooth_prox.defjvp
+def _smooth_prox_jvp(loss, primals, tangents):
+    omega, V, extra = primals
+    d_omega, d_V, d_extra = tangents
+    h = _smooth_prox(loss, omega, V, extra)
+
+    def gradient(h, extra):
+        return jax.grad(evaluate, argnums=1)(loss, h, extra)
+
+    minus_f, d_gradient = jax.jvp(lambda e: gradient(h, e), (extra,), (d_extra,))
+    hessian = jax.jacfwd(gradient)(h, extra)
+    rhs = d_omega - jnp.einsum("lab,lb->la", d_V, minus_f) - jnp.einsum("lab,lb->la", V, d_gradient)
+    # (I + V H)^{-1} = I - C (I + C^T H C)^{-1} C^T H with V = C C^T: positive definite at a minimum
+    root = jax.vmap(lambda v: psd_factors(v)[0])(V)
+    whitened = jnp.einsum("lca,lcmd,mdb->lamb", root, hessian, root).reshape(h.size, h.size)
+    push = jnp.einsum("lca,lcmd,md->la", root, hessian, rhs).reshape(-1)
+    inner = ldl_solve(ldl_factor(jnp.eye(h.size, dtype=h.dtype) + whitened), push).reshape(h.shape)
+    return h, rhs - jnp.einsum("lac,lc->la", root, inner)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _smooth_moreau(loss, omega, V, extra):
+    h = _smooth_prox(loss, omega, V, extra)
+    value, f = jax.value_and_grad(evaluate, argnums=1)(loss, h, extra)
+    return value + 0.5 * jnp.einsum("la,lab,lb->", f, V, f)
+
+
+@_smooth_moreau.defjvp
+def _smooth_moreau_jvp(loss, primals, tangents):
+    omega, V, extra = primals
+    d_omega, d_V, d_extra = tangents
+    h = _smooth_prox(loss, omega, V, extra)
+    minus_f = jax.grad(evaluate, argnums=1)(loss, h, extra)
+    at_h, d_loss = jax.jvp(lambda e: evaluate(loss, h, e), (extra,), (d_extra,))
+    value = at_h + 0.5 * jnp.einsum("la,lab,lb->", minus_f, V, minus_f)
+    tangent = jnp.sum(minus_f * d_omega) - 0.5 * jnp.einsum("la,lab,lb->", minus_f, d_V, minus_f) + d_loss
+    return value, tangent
+
+
+def starting_points(loss: Loss, omega, V, root, extra):
+    """Where the search for the global minimum starts, in the whitened variable ``u`` (K, L, r), h = omega + root u."""
+    zero = jnp.zeros_like(omega)
+    if loss.convex:
+        return zero[None]
+    _, pinv, _ = jax.vmap(psd_factors)(V)
+    back = jnp.einsum("lab,lbc->lac", root, pinv)
+
+    def reaching(h):
+        return jnp.clip(jnp.einsum("lba,lb->la", back, h - omega), -20.0, 20.0)
+
+    size = omega.size
+    push = jnp.full_like(omega, 1.5 / size**0.5)
+    points = [zero, push, -push, reaching(zero), reaching(-omega)]
+    if size > 1:
+        pattern = jnp.where(jnp.arange(size).reshape(omega.shape) % 2 == 0, 1.0, -1.0)
+        points += [pattern * push, -pattern * push, reaching(omega[:, ::-1]), reaching(omega[::-1])]
+    target = extra.get("target")
+    if target is not None and target.shape == omega.shape:
+        points += [reaching(target), reaching(-target)]
+        if omega.shape[1] > 1:
+            points += [reaching(target[:, ::-1])]
+    return jnp.stack(points)
+
+
+def _minimise(loss, omega, V, extra):
+    """Levenberg-shifted Newton on ``|u|^2 / 2 + loss(omega + root u)`` from several starts; the lowest end wins."""
+    root = jax.vmap(lambda v: psd_factors(v)[0])(V)
+    starts = starting_points(loss, omega, V, root, extra)
+
+    def objective(u):
+        return 0.5 * jnp.sum(u * u) + evaluate(loss, omega + jnp.einsum("lab,lb->la", root, u), extra)
+
+    def derivatives(u):
+        value, gradient = jax.value_and_grad(objective)(u)
+        hessian = jax.jacfwd(jax.grad(objective))(u)
+        return value, gradient.reshape(-1), hessian.reshape(u.size, u.size)
+
+    def search(u):
+        def going(state):
+            return (state[-1] < MAX_STEPS) & ~state[-2]
+
+        def step(state):
+            u, trial, length, value, gradient, hessian, shift, _, count = state
+            t_value, t_gradient, t_hessian = derivatives(trial)
+            size, t_size = jnp.max(jnp.abs(gradient)), jnp.max(jnp.abs(t_gradient))
+            slack = 1e-13 * (1.0 + jnp.abs(value))
+            better = (t_value < value - slack) | ((t_value <= value + slack) & (t_size < size))
+            good = (count == 0) | better
+            u, value = jnp.where(good, trial, u), jnp.where(good, t_value, value)
+            gradient, hessian = jnp.where(good, t_gradient, gradient), jnp.where(good, t_hessian, hessian)
+            shift = jnp.where(good, jnp.where(shift < 1e-4, 0.0, 0.1 * shift), jnp.maximum(4.0 * shift, 0.05))
+            scale = 1.0 + jnp.max(jnp.abs(u))
+            size = jnp.max(jnp.abs(gradient))
+            stuck = (shift > 1e10) | (~good & (size <= 1e-11 * scale)) | (good & (length <= 1e-15 * scale))
+            newton, shift = _shifted_newton(hessian, shift, gradient)
+            length = jnp.sqrt(jnp.sum(newton**2))
+            newton = newton * jnp.minimum(1.0, 10.0 / jnp.maximum(length, 1e-300))
+            trial = u + newton.reshape(u.shape)
+            return u, trial, length, value, gradient, hessian, shift, (size <= 4e-15 * scale) | stuck, count + 1
+
+        one = jnp.ones((), u.dtype)
+        flat = jnp.zeros(u.size, u.dtype)
+        state = (u, u, one, one, flat, jnp.zeros((u.size, u.size), u.dtype), 0.0 * one, False, 0)
+        u, _, _, value, *_ = jax.lax.while_loop(going, step, state)
+        return u, value
+
+    if starts.shape[0] == 1:
+        u, _ = search(starts[0])
+    else:
+        ends, values = jax.vmap(search)(starts)
+        u = ends[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
+    return omega + jnp.einsum("lab,lb->la", root, u)
+
+
+def _shifted_newton(hessian, shift, gradient):
+    """Solve (hessian + shift) step = -gradient; a shift that leaves it indefinite is raised by Gershgorin's bound."""
+    diagonal = jnp.diagonal(hessian)
+    lowest = jnp.min(diagonal - (jnp.sum(jnp.abs(hessian), axis=1) - jnp.abs(diagonal)))
+    eye = jnp.eye(hessian.shape[0], dtype=hessian.dtype)
+    _, pivots = ldl_factor(hessian + shift * eye)
+    definite = jnp.min(jnp.stack(pivots)) > 1e-10
+    shift = jnp.where(definite, shift, jnp.maximum(shift, 0.05 - lowest))
+    return ldl_solve(ldl_factor(hessian + shift * eye), -gradient), shift

@@ -1,0 +1,162 @@
+"""The law of the outcome given the target's pre-activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from ..numerics import check
+
+
+class Response(eqx.Module):
+    """How the outcome ``y`` (the loss's ``label``) is drawn given ``h_* = x w_* / sqrt(d)``, of shape (L, t).
+
+    Either *discrete*: ``outcomes`` and ``probability(y, mean, cov)``, the probability of y when ``h_*`` is Gaussian
+    with that mean (L, t) and covariance (L, t, t), so that theories sum over y and never integrate over a jump;
+    or *additive*: ``y = h_* + sqrt(additive_variance) z``.
+    """
+
+    @property
+    def outcomes(self) -> np.ndarray | None:
+        """The possible outcomes, or None where the outcome is a real number."""
+        return None
+
+    @property
+    def additive_variance(self):
+        """The variance of the Gaussian noise on the outcome, or None where the outcome is discrete."""
+        return None
+
+    def probability(self, y, mean, cov):
+        """P(y) for Gaussian ``h_*``."""
+        raise TypeError(f"{type(self).__name__} has no discrete outcomes")
+
+    def draw(self, rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
+        """One outcome for each of the n samples ``target`` (n, L, t)."""
+        raise NotImplementedError
+
+
+class Additive(Response):
+    """``y = h_* + sqrt(noise) z`` with ``z`` standard normal; ``noise`` is a variance.
+
+    >>> Additive(0.25).draw(np.random.default_rng(0), np.zeros((2, 1, 1))).round(3).ravel().tolist()
+    [0.063, -0.066]
+    """
+
+    noise: Any = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "noise", check.nonnegative("noise", self.noise))
+
+    @property
+    def additive_variance(self):
+        return self.noise
+
+    def draw(self, rng, target):
+        return target + np.sqrt(self.noise) * rng.standard_normal(target.shape)
+
+
+def _step_cdf(x, variance):
+    """P(x + sqrt(variance) z > 0), also at variance = 0."""
+    positive = variance > 0.0
+    scale = jnp.sqrt(jnp.where(positive, variance, 1.0))
+    return jnp.where(positive, ndtr(x / scale), 0.5 * (1.0 + jnp.sign(x)))
+
+
+class Sign(Response):
+    """``y = sign(h_* + sqrt(noise) z)`` of a single target (L = t = 1): ``P(y) = Phi(y mean / sqrt(cov + noise))``.
+
+    >>> float(Sign(0.0).probability(1.0, np.zeros((1, 1)), np.ones((1, 1, 1))))
+    0.5
+    """
+
+    noise: Any = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "noise", check.nonnegative("noise", self.noise))
+
+    @property
+    def outcomes(self):
+        return np.array([-1.0, 1.0])
+
+    def probability(self, y, mean, cov):
+        return _step_cdf(y * mean[0, 0], cov[0, 0, 0] + self.noise)
+
+    def draw(self, rng, target):
+        z = rng.standard_normal(target.shape[0])
+        return np.where(target[:, 0, 0] + np.sqrt(self.noise) * z >= 0, 1.0, -1.0)
+
+
+class Probit(Sign):
+    """``P(y = 1 | h_*) = Phi(h_* / sqrt(1 + noise))``: a sign seen through unit noise, and ``noise`` more."""
+
+    def probability(self, y, mean, cov):
+        return _step_cdf(y * mean[0, 0], cov[0, 0, 0] + 1.0 + self.noise)
+
+    def draw(self, rng, target):
+        z = rng.standard_normal(target.shape[0])
+        return np.where(target[:, 0, 0] + np.sqrt(1.0 + self.noise) * z >= 0, 1.0, -1.0)
+
+
+class Flip(Response):
+    """``y = sign(h_*)``, flipped with probability ``probability_of_flip`` in [0, 1/2]."""
+
+    probability_of_flip: Any
+
+    def __post_init__(self):
+        eps = check.scalar("probability_of_flip", self.probability_of_flip, 0.0, 0.5)
+        object.__setattr__(self, "probability_of_flip", eps)
+
+    @property
+    def outcomes(self):
+        return np.array([-1.0, 1.0])
+
+    def probability(self, y, mean, cov):
+        eps = self.probability_of_flip
+        return eps + (1.0 - 2.0 * eps) * _step_cdf(y * mean[0, 0], cov[0, 0, 0])
+
+    def draw(self, rng, target):
+        flip = np.where(rng.random(target.shape[0]) < self.probability_of_flip, -1.0, 1.0)
+        return flip * np.where(target[:, 0, 0] >= 0, 1.0, -1.0)
+
+
+class Finite(Response):
+    """Any finite set of outcomes: ``values`` (K,) and ``rule(y, mean, cov) -> P(y)`` for Gaussian ``h_*``.
+
+    ``rule`` is JAX code, right for a covariance of zero too (there it is the law of y given ``h_*``, which the
+    experiment draws from). Its values over y must sum to one.
+    """
+
+    values: Any
+    rule: Callable = eqx.field(static=True)
+
+    def __post_init__(self):
+        values = np.asarray(self.values)
+        if values.ndim != 1 or values.size < 2:
+            raise ValueError(f"values must be a vector of at least two outcomes, got {self.values!r}")
+        object.__setattr__(self, "values", values)
+
+    @property
+    def outcomes(self):
+        return self.values
+
+    def probability(self, y, mean, cov):
+        return self.rule(y, mean, cov)
+
+    def draw(self, rng, target):
+        import jax
+
+        from ..numerics.precision import float64
+
+        n, length, t = target.shape
+        with float64(True):
+            cov = jnp.zeros((length, t, t))
+            one = jax.vmap(lambda y, mean: self.rule(y, mean, cov), in_axes=(0, None))
+            table = np.asarray(jax.vmap(lambda mean: one(jnp.asarray(self.values), mean))(jnp.asarray(target)))
+        if np.any(table < -1e-12) or np.abs(table.sum(1) - 1.0).max() > 1e-8:
+            raise ValueError("rule must give non-negative probabilities that sum to one over values")
+        return self.values[(rng.random(n)[:, None] > np.cumsum(table, axis=1)[:, :-1]).sum(axis=1)]

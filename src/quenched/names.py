@@ -1,0 +1,86 @@
+"""The one registry of names: what a parameter, order parameter or observable is called, printed and drawn as."""
+
+import re
+from typing import NamedTuple
+
+
+class Name(NamedTuple):
+    """``label`` is LaTeX for an axis, ``unit`` plain text, ``description`` one line for a reader."""
+
+    label: str
+    unit: str
+    description: str
+
+
+NAMES = {
+    # parameters
+    "alpha": Name(
+        r"samples per dimension $\alpha = n/d$", "samples per input dimension", "number of samples over input dimension"
+    ),
+    "weight_decay": Name(r"weight decay $\lambda$", "1", "strength of the penalty (weight_decay/2) |w|^2"),
+    "noise": Name(r"noise variance $\Delta$", "1", "variance of the noise"),
+    "units": Name(r"hidden units $r$", "1", "number of hidden units"),
+    "target_units": Name(r"hidden units of the target $t$", "1", "number of hidden units of the target"),
+    "length": Name(r"tokens $L$", "tokens", "number of tokens per sample"),
+    "width_ratio": Name(r"features per dimension $p/d$", "1", "number of features over input dimension"),
+    "learning_rate": Name(r"learning rate $\eta$", "1", "learning rate"),
+    "dim": Name(r"dimension $d$", "1", "input dimension of the experiment"),
+    "n_samples": Name(r"samples $n$", "samples", "number of samples"),
+    # observables
+    "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),
+    "test_mse": Name("test mean square", "label units squared", "mean square distance to the clean target, fresh data"),
+    "test_mse_noisy": Name(
+        "test mean square, noisy labels", "label units squared", "mean square distance to the noisy label, fresh data"
+    ),
+    "test_loss": Name("test loss", "loss units", "mean loss on fresh data"),
+    "train_loss": Name("training loss", "loss units", "mean loss per training sample, without the penalty"),
+    "train_mse": Name("training mean square", "label units squared", "mean squared residual on the training set"),
+    "free_energy": Name("penalised risk per dimension", "loss units", "minimum of the penalised risk, per dimension"),
+    "cosine": Name(
+        r"cosine with the target $\cos(w, w_*)$", "1", "cosine similarity of weights and target on the inputs"
+    ),
+    # order parameters and their conjugates
+    "q": Name(r"$q$", "1", "w^T S w / d, the self-overlap of the weights"),
+    "V": Name(r"$V$", "1", "susceptibility, the response of the overlap to a field"),
+    "m": Name(r"$m$", "1", "w^T mu / sqrt(d), overlap of the weights with the means"),
+    "theta": Name(r"$\theta$", "1", "w^T S w_* / d, overlap of the weights with the target"),
+    "Q": Name(r"$Q$", "1", "w^T w / d, squared norm of the weights per dimension"),
+    "q_hat": Name(r"$\hat q$", "1", "conjugate of V"),
+    "V_hat": Name(r"$\hat V$", "1", "conjugate of q"),
+    "m_hat": Name(r"$\hat m$", "1", "conjugate of m"),
+    "theta_hat": Name(r"$\hat \theta$", "1", "conjugate of theta"),
+    "Q_hat": Name(r"$\hat Q$", "1", "conjugate of Q"),
+    # diagnostics
+    "residual": Name("relative residual", "1", "relative change in one undamped update at the result"),
+    "quadrature_error": Name("quadrature error", "1", "relative change of the result under a finer quadrature"),
+    "replicon": Name("replicon", "1", "replica symmetry is stable where it is below one"),
+}
+
+
+def label(name: str) -> str:
+    r"""The axis label of a name; a name that is not in the registry is spelt out.
+
+    >>> label("alpha"), label("my_own_error")
+    ('samples per dimension $\\alpha = n/d$', 'my own error')
+    """
+    return NAMES[name].label if name in NAMES else name.replace("_", " ")
+
+
+def symbol(name: str) -> str:
+    r"""The shortest form, for legends: the mathematics of the label up to its "=", or all of a label without any.
+
+    >>> symbol("alpha"), symbol("weight_decay"), symbol("test_error")
+    ('$\\alpha$', '$\\lambda$', 'test error')
+    """
+    mathematics = re.search(r"\$([^$=]+?)(?: =[^$]*)?\$", label(name))
+    return f"${mathematics[1]}$" if mathematics else label(name)
+
+
+def attributes(name: str) -> dict[str, str]:
+    """The attributes of a data variable, as xarray and NetCDF readers expect them: ``long_name`` and ``units``.
+
+    >>> attributes("test_error")
+    {'long_name': 'probability of a wrong label on fresh data', 'units': 'fraction of wrong labels'}
+    """
+    known = NAMES.get(name)
+    return {"long_name": known.description, "units": known.unit} if known else {"long_name": name.replace("_", " ")}

@@ -1,0 +1,1 @@
+"""What everything stands on: Gaussian expectations, roots of covariances, scoped float64, result codes."""

@@ -1,0 +1,14 @@
+"""Problems: one file each, their law, loss, parameters and observables."""
+
+from .base import Problem, SolveError, SolveWarning
+from .committee import Committee, PhaseRetrieval
+from .generalized_linear import GeneralizedLinear
+from .mixture import MixtureClassification
+from .sequence import SequenceProblem
+from .siamese import Siamese
+from .solution import Solution
+
+__all__ = [
+    "Committee", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese",
+    "Solution", "SolveError", "SolveWarning",
+]

@@ -1,0 +1,305 @@
+"""What every problem can do, whatever its law and loss: solve, simulate, differentiate, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..numerics import check
+from ..numerics.results import RESULTS
+from .solution import Solution
+
+
+class SolveWarning(UserWarning):
+    """A solve did not end as asked; the solution is marked."""
+
+
+class SolveError(RuntimeError):
+    """A solve did not end as asked, and ``throw=True``."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Problem:
+    """Base of all problems: a frozen dataclass whose fields are its parameters.
+
+    Subclasses give :meth:`_model` (law, loss, numbers), and may give ``_references`` (keys of the bibliography).
+    """
+
+    _squeeze = True  # drop unit and basis axes of size one from the order parameters
+    _references = ("cui2024narrow",)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def replace(self, **changes) -> Problem:
+        """The same problem with some parameters changed.
+
+        >>> import quenched as qn
+        >>> qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1).replace(alpha=3.0).alpha
+        3.0
+        """
+        unknown = [name for name in changes if name not in self.parameters]
+        if unknown:
+            raise ValueError(f"replace takes {', '.join(self.parameters)}, got {unknown[0]!r}")
+        return dataclasses.replace(self, **changes)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={_short(value)}" for name, value in self.parameters.items() if value is not None)
+        return f"{type(self).__name__}({inside})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td><code>{k}</code></td><td>{_short(v)}</td></tr>" for k, v in self.parameters.items())
+        return f"<div><b>{type(self).__name__}</b><table>{rows}</table></div>"
+
+    def _model(self):
+        raise NotImplementedError
+
+    @functools.cached_property
+    def model(self):
+        """The :class:`~quenched.limit.model.Model` the engine sees."""
+        return self._model()
+
+    # ---- finite size -------------------------------------------------------------------------------------------
+
+    def simulate(self, dim: int, seeds: Any = 8, **options):
+        """The experiment: draw n = alpha dim samples, minimise the empirical risk, measure; for every seed.
+
+        - ``dim``: d; ``seeds``: how many, or which.
+        - ``options``: ``init`` (``"random" | "informed" | "zero"`` or an array), ``restarts``, ``test_samples``, ``n_jobs``, ``progress``,
+          and what else :func:`quenched.finite.simulate.simulate` takes.
+
+        Returns :class:`quenched.Trials`, with the observable names of :meth:`solve`.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> bool(abs(ridge.simulate(dim=100, seeds=4)["test_mse"].mean - 0.0844) < 0.03)
+        True
+        """
+        from ..finite.simulate import simulate
+
+        m = self.model
+        options = {"align": self._align(), **options}
+        trials = simulate(
+            m.law, m.loss, alpha=float(m.alpha), weight_decay=float(m.weight_decay), dim=check.integer("dim", dim),
+            seeds=seeds, response=m.response, units=m.units, scalars=m.scalars or None, params=m.params or None,
+            observables=dict(m.observables), settings={"problem": repr(self)}, **options,
+        )  # fmt: skip
+        return trials.map(self._present_row)
+
+    def _align(self):
+        """The symmetry of the loss by which equivalent minimisers are brought together, see ``finite/align.py``."""
+        return None
+
+    def _present_row(self, row):
+        overlaps = {"V", "q", "m", "theta", "Q", "cosine"}
+        return {k: self._present(np.asarray(v), k in overlaps) for k, v in row.items() if np.size(v)}
+
+    # ---- the limit ---------------------------------------------------------------------------------------------
+
+    def solve(
+        self,
+        init: Any = "uninformed",
+        *,
+        tol: float = 1e-8,
+        quadrature_tol: float | None = None,
+        damping: float = 0.2,
+        max_steps: int = 300,
+        throw: bool = False,
+    ) -> Solution:
+        """Solve the saddle point in the limit n, d -> infinity at n / d = alpha.
+
+        - ``init``: where to start, ``"uninformed"``, ``"informed"``, a start of the problem's own, or a dict of overlaps, or a
+          :class:`Solution` of a neighbour (warm start).
+        - ``tol``: tolerance of the relative residual of one undamped update.
+        - ``quadrature_tol``: tolerance of the quadrature error; None for 1e-6 (5e-3 where the average has four or more
+          dimensions and its rule is coarse or quasi-random).
+        - ``damping``: weight of the old value in the first, damped steps (in [0, 1)).
+        - ``throw``: raise :class:`SolveError` where the result is not ``RESULTS.successful``; otherwise the solution is marked
+          and a :class:`SolveWarning` is issued.
+
+        Differentiable with respect to every real parameter by ``jax.grad`` (first derivatives, outside of jit).
+        """
+        from ..limit import derivative
+        from ..limit.saddle import Solver
+        from ..limit.solve import solve
+
+        tol = check.positive("tol", tol)
+        if quadrature_tol is not None:
+            quadrature_tol = check.positive("quadrature_tol", quadrature_tol)
+        damping = check.scalar("damping", damping, 0.0, 1.0, open_high=True)
+        max_steps = check.integer("max_steps", max_steps)
+        model, branch = self.model, init if isinstance(init, str) else "given overlaps"
+        if isinstance(init, Solution):
+            branch, init = init.branch, self._from_solution(init)
+        elif isinstance(init, str):
+            init, frozen = self._start(init)
+            if frozen:
+                model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
+        solver = Solver(damping=damping, max_steps=max_steps, tol=tol)
+        options = dict(init=init, solver=solver, quadrature_tol=quadrature_tol)
+        if derivative.is_traced(model):
+            found, solved = derivative.solve_traced(model, **options)
+        else:
+            solved = solve(model, **options)
+            found = derivative.outputs(solved)
+        solution = self._solution(found, solved, branch)
+        if not solution.result:
+            if throw:
+                raise SolveError(f"{self!r}: {solution.status}")
+            if solution.result is RESULTS.nonfinite:
+                raise SolveError(f"{self!r}: {solution.result}; there is no number to report")
+            warnings.warn(f"{self!r}: {solution.status}", SolveWarning, stacklevel=2)
+        return solution
+
+    #: Named starts of :meth:`solve`, and what :meth:`branches` tries.
+    _starts = ("uninformed",)
+
+    def _start(self, name: str):
+        """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
+        return name, ()
+
+    def branches(self, starts: Any = None, **options) -> dict[str, Solution]:
+        """The distinct fixed points found from the named starts, lowest free energy first.
+
+        ``starts`` is a sequence of names or a dict name -> start of :meth:`solve`; None for the problem's own. Two starts that end
+        in the same place count once, under the first name; starts that do not converge are left out, with a warning.
+        """
+        starts = self._starts if starts is None else starts
+        starts = starts if isinstance(starts, dict) else {name: name for name in starts}
+        found: dict[str, Solution] = {}
+        for name, start in starts.items():
+            solution = dataclasses.replace(self.solve(init=start, **options), branch=name)
+            if solution.residual <= options.get("tol", 1e-8) and not any(_same(solution, s) for s in found.values()):
+                found[name] = solution
+        return dict(sorted(found.items(), key=lambda item: float(item[1]["free_energy"])))
+
+    def _from_solution(self, solution):
+        names = ("V", "q", "m", "theta", "Q", *self.model.scalars)
+        shapes = self._shapes
+        return {n: np.reshape(np.asarray(solution.order_parameters[n]), shapes.get(n, ())) for n in names if n in solution}
+
+    @functools.cached_property
+    def _shapes(self):
+        A, B, L, t, C = self.model.shape
+        r = self.model.units
+        shapes = {"V": (B, r, r), "q": (B, r, r), "m": (A, r), "theta": (B, r, t), "Q": (r, r)}
+        return {**shapes, **{f"{name}_hat": shape for name, shape in shapes.items()}}
+
+    def _solution(self, found, solved, branch) -> Solution:
+        shapes = self._shapes
+        orders, observables = {}, {}
+        for name, value in found.items():
+            known = name in shapes or name in self.model.scalars
+            (orders if known else observables)[name] = self._present(value, name in shapes)
+        orders = {k: v for k, v in orders.items() if np.size(v)}
+        c = solved.certificate
+        return Solution(
+            order_parameters=orders, observables=observables, result=solved.result, residual=float(c.residual),
+            quadrature_error=float(c.quadrature_error), replicon=solved.replicon, stein_gap=float(c.stein_gap),
+            iterations=solved.steps, branch=branch, problem=self, level=solved.level,
+            quadrature_tol=solved.quadrature_tol,
+        )  # fmt: skip
+
+    def _present(self, value, overlap: bool):
+        if overlap and self._squeeze:
+            value = value.reshape([size for size in value.shape if size != 1])
+        return value
+
+    def evaluate(self, **overlaps) -> dict[str, Any]:
+        """Conjugates, free energy and one undamped update at any overlaps: a calculator for checking a derivation.
+
+        Overlaps (``V``, ``q``, ``m``, ``theta``, ``Q``, trained scalars) that are not given take their values of the uninformed start.
+        Returns a dict: the conjugates (``q_hat``, ...), ``free_energy``, the observables, ``update`` (name -> value) and
+        ``residual`` (name -> relative difference between update and value).
+        """
+        import jax
+
+        from ..limit.certificate import Plan, certify_at
+        from ..limit.model import as_numbers
+        from ..limit.quadratures import scheme
+        from ..limit.solve import starting_point
+        from ..numerics.precision import float64
+
+        model = as_numbers(self.model)
+        shapes = self._shapes
+        given = {k: np.reshape(np.asarray(v, float), shapes[k]) if k in shapes and np.size(v) == np.prod(shapes[k]) else v
+                 for k, v in overlaps.items()}  # fmt: skip
+        start = starting_point(model, given)
+        averages = scheme(model)
+        rule = averages.loss_rule(max(0, averages.levels - 2))
+        with float64(True):
+            certificate, new = certify_at(model, start, rule, None, averages.rules, Plan(False, averages.jumps))
+            certificate, new = jax.tree.map(np.asarray, (certificate, new))
+        old_values = {**start.overlaps._asdict(), **start.scalars}
+        new_values = {**new.overlaps._asdict(), **new.scalars}
+        scale = {k: max(np.abs(v).max(initial=0.0), np.abs(new_values[k]).max(initial=0.0), 1e-300) for k, v in old_values.items()}
+        hats = {k: self._present(v, True) for k, v in certificate.conjugates._asdict().items() if v.size}
+        return {
+            **hats,
+            **{name: float(value) if np.ndim(value) == 0 else value for name, value in certificate.observables.items()},
+            "update": {k: self._present(v, k in shapes) for k, v in new_values.items() if v.size},
+            "residual": {k: float(np.abs(new_values[k] - v).max() / scale[k]) for k, v in old_values.items() if np.size(v)},
+        }
+
+    def gradient(self, of: str, wrt: str | tuple[str, ...], **options):
+        """The derivative of an observable or order parameter with respect to parameters of the problem.
+
+        ``of`` is any name of the solution, ``wrt`` one parameter (returns its derivative) or several (returns a dict). By the
+        implicit function theorem at the solved saddle point; ``options`` go to :meth:`solve`.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> bool(abs(ridge.gradient("test_mse", "weight_decay")) < 1e-9)  # the optimal weight decay is the noise
+        True
+        """
+        import jax
+
+        from ..numerics.precision import float64
+
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in names:
+            if name not in self.parameters or not isinstance(getattr(self, name), (int, float, np.ndarray)):
+                raise ValueError(f"wrt must name real parameters of {type(self).__name__}, got {name!r}")
+
+        def value(numbers):
+            return self.replace(**numbers).solve(**options)[of]
+
+        with float64(True):
+            numbers = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in names}
+            slopes = jax.tree.map(np.asarray, jax.jacrev(value)(numbers))
+        return slopes[wrt] if isinstance(wrt, str) else slopes
+
+    def cite(self) -> str:
+        """BibTeX of the references behind this problem (also printed by the command line)."""
+        from .references import bibtex
+
+        return bibtex(self._references)
+
+
+def _same(one: Solution, other: Solution) -> bool:
+    """Whether two solutions agree, up to the accuracy of their quadratures."""
+    rtol = 1e-4 + 10.0 * (one.quadrature_error + other.quadrature_error)
+    for name in ("q", "m", "theta", "Q"):
+        if name in one.order_parameters:
+            a, b = np.asarray(one.order_parameters[name]), np.asarray(other.order_parameters[name])
+            scale = max(np.abs(np.asarray(one.order_parameters["q"])).max() ** 0.5, np.abs(a).max(), 1e-12)
+            if np.abs(a - b).max() > rtol * scale:
+                return False
+    return True
+
+
+def _short(value) -> str:
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return f"{float(value):g}"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__}(...)"

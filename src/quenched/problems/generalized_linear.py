@@ -1,0 +1,172 @@
+"""Generalised linear models with a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..numerics import check
+from .base import Problem
+
+
+def _error(h, label):
+    return label * h[0, 0] < 0
+
+
+def _mse(h, target):
+    return (h[0, 0] - target[0, 0]) ** 2
+
+
+def _mse_noisy(h, label):
+    return (h[0, 0] - label) ** 2
+
+
+def _cosine(model, overlaps):
+    from ..limit.observables import cosine
+
+    return cosine(model, overlaps)[0, 0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class GeneralizedLinear(Problem):
+    """Learning a linear teacher's outcomes by penalised empirical risk minimisation.
+
+    Inputs ``x ~ N(0, Sigma)``, target ``h_* = x.w_* / sqrt(d)``; minimises ``sum_mu loss(x_mu.w / sqrt(d) [+ b], y_mu) + weight_decay/2 ||w||^2``.
+
+    - ``loss``: ``"square" | "logistic" | "hinge" | "huber" | "absolute"`` or a JAX function ``(h, label)`` of two numbers.
+    - ``target``: the law of the outcome: ``"linear"`` (y = h_* + sqrt(noise) z), ``"sign"`` (y = sign(h_* + sqrt(noise) z)),
+      ``"probit"`` (P(y = 1) = Phi(h_* / sqrt(1 + noise))), or a JAX function phi (y = phi(h_*) + sqrt(noise) z).
+    - ``alpha`` > 0: samples per dimension; ``weight_decay`` > 0; ``noise`` >= 0: a variance.
+    - ``spectrum``: the law of inputs and teacher, a :class:`quenched.laws.SpectralLaw`, a vector of eigenvalues, a matrix, or None
+      for isotropic inputs and a teacher with coordinates of unit variance.
+    - ``intercept``: fit an unpenalised intercept b.
+
+    Order parameters ``q``, ``V``, ``theta``, ``Q`` (and ``m``, the intercept). Observables: ``test_mse`` (against the clean target) and
+    ``test_mse_noisy`` (against noisy outcomes), or ``test_error`` for +-1 outcomes; ``train_loss``, ``cosine``, ``free_energy``.
+
+    These arguments give classical problems: ridge regression ``("square", "linear")``; logistic regression ``("logistic", "sign")``;
+    the perceptron with maximal margin ``("hinge", "sign")`` at small weight decay; robust regression ``("huber", "linear")``.
+
+    Source: B. Loureiro et al. (2021), arXiv:2102.08127; H. Cui (2024), arXiv:2409.13904.
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> round(float(ridge.solve()["test_mse_noisy"]), 10)
+    0.184428877
+    """
+
+    loss: Any
+    target: Any
+    alpha: Any
+    weight_decay: Any
+    noise: Any = 0.0
+    spectrum: Any = None
+    intercept: bool = False
+
+    _references = ("loureiro2021learning", "cui2024narrow")
+
+    def __post_init__(self):
+        from ..losses import NAMED
+
+        set_ = object.__setattr__
+        if not callable(self.loss):
+            check.choice("loss", self.loss, NAMED)
+        if not callable(self.target):
+            check.choice("target", self.target, ("linear", "sign", "probit"))
+        set_(self, "alpha", check.positive("alpha", self.alpha))
+        set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
+        set_(self, "noise", check.nonnegative("noise", self.noise))
+        if not isinstance(self.intercept, bool):
+            raise ValueError(f"intercept must be True or False, got {self.intercept!r}")
+        if self.target == "linear" and self.loss in ("logistic", "hinge"):
+            raise ValueError(f"loss {self.loss!r} needs outcomes of +-1, so target must be 'sign' or 'probit', got 'linear'")
+        set_(self, "law", _law(self.spectrum, self.intercept))
+
+    def _model(self):
+        from ..limit.model import Model, target_reads
+        from ..losses import Additive, Probit, Sign
+
+        law = self.law
+        params, observables = {}, {"test_error": _error}
+        loss = _loss(self.loss)
+        if callable(self.target):
+            loss, clean, noisy = _teacher(self.loss, self.target)
+            response, params = None, {"noise": self.noise}
+            observables = {"test_mse": clean, "test_mse_noisy": noisy}
+        elif self.target == "linear":
+            response = Additive(self.noise)
+            observables = {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
+        else:
+            response = (Sign if self.target == "sign" else Probit)(self.noise)
+        return Model(
+            law=law, response=response, alpha=self.alpha, weight_decay=self.weight_decay, params=params, scalars={},
+            loss=loss, units=1, observables=tuple(observables.items()), reads=target_reads(law), frozen=(),
+            derived=(("cosine", _cosine),),
+        )  # fmt: skip
+
+
+def _law(spectrum, intercept):
+    from .. import laws
+
+    def make():
+        law = laws.single(spectrum)
+        return laws.with_free_mean(law) if intercept else law
+
+    return _kept(("isotropic", intercept), make) if spectrum is None else make()
+
+
+_KEPT: dict = {}
+
+
+def _kept(key, make):
+    # the same function object for the same (loss, target): functions key the compilation
+    if key not in _KEPT:
+        _KEPT[key] = make()
+    return _KEPT[key]
+
+
+def _loss(loss):
+    from ..losses import Loss, as_loss
+
+    if isinstance(loss, (str, Loss)):
+        return as_loss(loss)
+    return _kept(loss, lambda: Loss(_renamed(loss), scalar=True))
+
+
+def _renamed(fn):
+    """A user's function of (h, label), whatever its arguments are called."""
+
+    def loss(h, label):
+        return fn(h, label)
+
+    return loss
+
+
+def _teacher(loss, target):
+    """Loss and observables for y = target(h_*) + sqrt(noise) z."""
+
+    def make():
+        import jax.numpy as jnp
+
+        from ..losses import Loss
+
+        inner = _loss(loss)
+
+        def outcome(target_field, noise, params):
+            return target(target_field[0, 0]) + jnp.sqrt(params["noise"]) * noise
+
+        def composed(h, target, noise, params):
+            return inner.fn(h[0, 0], outcome(target, noise, params))
+
+        def clean(h, target):
+            return (h[0, 0] - outcome_clean(target)) ** 2
+
+        def noisy(h, target, noise, params):
+            return (h[0, 0] - outcome(target, noise, params)) ** 2
+
+        def outcome_clean(field):
+            return target(field[0, 0])
+
+        return Loss(composed, inner.name if inner.name == "square" else "custom", convex=inner.convex), clean, noisy
+
+    return _kept((loss, target), make)

@@ -1,0 +1,26 @@
+"""The bibliography: BibTeX by key."""
+
+from __future__ import annotations
+
+_ENTRIES = {
+    "cui2024narrow": """@article{cui2024narrow,
+  title={High-dimensional learning of narrow neural networks},
+  author={Cui, Hugo}, journal={arXiv:2409.13904}, year={2024}}""",
+    "loureiro2021learning": """@article{loureiro2021learning,
+  title={Learning curves of generic features maps for realistic datasets with a teacher-student model},
+  author={Loureiro, Bruno and Gerbelot, C{\\'e}dric and Cui, Hugo and Goldt, Sebastian and Krzakala, Florent and
+    M{\\'e}zard, Marc and Zdeborov{\\'a}, Lenka}, journal={arXiv:2102.08127}, year={2021}}""",
+    "loureiro2021gaussian": """@article{loureiro2021gaussian,
+  title={Learning Gaussian mixtures with generalised linear models: precise asymptotics in high-dimensions},
+  author={Loureiro, Bruno and Sicuro, Gabriele and Gerbelot, C{\\'e}dric and Pacco, Alessandro and Krzakala, Florent and
+    Zdeborov{\\'a}, Lenka}, journal={arXiv:2106.03791}, year={2021}}""",
+    "aubin2018committee": """@article{aubin2018committee,
+  title={The committee machine: computational to statistical gaps in learning a two-layers neural network},
+  author={Aubin, Benjamin and Maillard, Antoine and Barbier, Jean and Krzakala, Florent and Macris, Nicolas and
+    Zdeborov{\\'a}, Lenka}, journal={arXiv:1806.05451}, year={2018}}""",
+}
+
+
+def bibtex(keys) -> str:
+    """The entries of these keys, one after the other."""
+    return "\n\n".join(_ENTRIES[key] for key in keys)

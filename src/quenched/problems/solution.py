@@ -1,0 +1,129 @@
+"""What a solve hands back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from ..numerics.results import RESULTS
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Solution:
+    """The solved saddle point of a problem: numbers and a certificate of how far they can be trusted.
+
+    - ``order_parameters``, ``observables``: name -> NumPy float64 array (or 0-d number).
+    - ``result``: a :class:`~quenched.numerics.results.RESULTS`; its value is the sentence a user reads.
+    - ``residual``: largest relative change of one *undamped* update.
+    - ``quadrature_error``: how far the overlaps move (relative) when the Gaussian averages are refined.
+    - ``replicon``: spectral radius of the replicon map; replica symmetry is locally stable below 1.
+    - ``stein_gap``: relative difference of the two forms of V_hat. Larger than the quadrature error, it is the mass at
+      jumps of the proximal operator, and replica symmetry is only approximate.
+    - ``iterations``, ``branch`` (the name of the start), ``problem``.
+
+    ``solution["test_error"]`` looks a name up among observables, then order parameters.
+    """
+
+    order_parameters: dict[str, Any]
+    observables: dict[str, Any]
+    result: RESULTS
+    residual: float
+    quadrature_error: float
+    replicon: float
+    stein_gap: float
+    iterations: int
+    branch: str
+    problem: Any
+    level: int = 0
+    quadrature_tol: float = 1e-6
+
+    def __getitem__(self, name: str):
+        for table in (self.observables, self.order_parameters):
+            if name in table:
+                return table[name]
+        raise KeyError(f"{name!r} is not among {', '.join([*self.observables, *self.order_parameters])}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.observables or name in self.order_parameters
+
+    @property
+    def converged(self) -> bool:
+        """Whether the saddle point was found to the tolerances asked for."""
+        return self.result is RESULTS.successful
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the proximal operator jumps with noticeable mass (the two forms of V_hat differ)."""
+        return bool(self.stein_gap > max(1e-4, 20.0 * self.quadrature_error))
+
+    @property
+    def stable(self) -> bool:
+        """Whether replica symmetry is locally stable, as far as replicon and jumps tell."""
+        return bool(self.replicon < 1.0) and not self.jumps
+
+    @property
+    def status(self) -> str:
+        """One line: how it ended, the errors, stability."""
+        parts = [str(self.result), f"residual {self.residual:.0e}", f"quadrature {self.quadrature_error:.0e}"]
+        if self.replicon >= 1.0:
+            parts.append(f"replica symmetry unstable (replicon {self.replicon:.3g}): approximate")
+        elif self.jumps:
+            parts.append(f"replica symmetry approximate (the proximal operator jumps: gap {self.stein_gap:.1e})")
+        else:
+            parts.append(f"stable (replicon {self.replicon:.3g})")
+        return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        rows = [f"Solution of {self.problem!r}", f"  {self.status}"]
+        rows += [f"  {name:<18} {_show(value)}" for name, value in self.observables.items()]
+        hats = [name for name in self.order_parameters if name.endswith("_hat")]
+        rows += [f"  {name:<18} {_show(value)}" for name, value in self.order_parameters.items() if name not in hats]
+        return "\n".join(rows)
+
+    def _repr_html_(self) -> str:
+        def table(values):
+            return "".join(f"<tr><td><code>{k}</code></td><td>{_show(v)}</td></tr>" for k, v in values.items())
+
+        orders = {k: v for k, v in self.order_parameters.items() if not k.endswith("_hat")}
+        return (
+            f"<div><b>{type(self.problem).__name__}</b><br>{self.status}"
+            f"<table>{table(self.observables)}{table(orders)}</table></div>"
+        )
+
+    def save(self, path) -> None:
+        """Write the numbers to ``path`` (.npz): data, never code; :meth:`load` needs the problem again."""
+        header = {
+            "result": self.result.name, "residual": self.residual, "quadrature_error": self.quadrature_error,
+            "replicon": self.replicon, "stein_gap": self.stein_gap, "iterations": self.iterations, "branch": self.branch,
+            "level": self.level, "quadrature_tol": self.quadrature_tol, "problem": repr(self.problem),
+        }  # fmt: skip
+        arrays = {f"order_parameters/{k}": np.asarray(v) for k, v in self.order_parameters.items()}
+        arrays |= {f"observables/{k}": np.asarray(v) for k, v in self.observables.items()}
+        with open(path, "wb") as file:
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)
+
+    @classmethod
+    def load(cls, path, problem=None) -> Solution:
+        """Read what :meth:`save` wrote. ``problem`` is the problem it belongs to; without it, its text takes the place."""
+        with np.load(path, allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            tables: dict = {"order_parameters": {}, "observables": {}}
+            for key in data.files:
+                if "/" in key:
+                    table, name = key.split("/", 1)
+                    tables[table][name] = data[key]
+        text = header.pop("problem")
+        if problem is not None and repr(problem) != text:
+            raise ValueError(f"problem must be the one that was solved, {text}, got {problem!r}")
+        result = RESULTS[header.pop("result")]
+        return cls(**tables, **header, result=result, problem=text if problem is None else problem)
+
+
+def _show(value) -> str:
+    value = np.asarray(value)
+    if value.ndim == 0:
+        return f"{float(value):.10g}"
+    return np.array2string(value, precision=6, separator=", ", threshold=16).replace("\n", " ")

@@ -1,0 +1,26 @@
+"""Set-up shared by all tests: compiled functions are kept between runs, shapes are checked, no picture opens."""
+
+import os
+import pathlib
+
+import jaxtyping
+import pytest
+
+# Set before JAX or matplotlib is imported by any test.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ["MPLBACKEND"] = "agg"
+
+# Annotated shapes are checked at every call of these rooms. The other rooms take what users give them, and refuse it
+# in sentences of their own.
+_CHECKED = [f"quenched.{room}" for room in ("numerics", "laws", "losses", "limit")]
+jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
+
+
+@pytest.fixture
+def x64():
+    """A float64 scope, for tests that call JAX-level functions themselves."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
