@@ -29,7 +29,7 @@ def test_theory_at_every_point(ridge, curve):
             for name in ("test_mse", "V", "q_hat", "residual", "replicon"):
                 value = getattr(solution, name) if hasattr(solution, name) else solution[name]
                 assert float(point[name]) == pytest.approx(float(value), rel=1e-9, abs=1e-12)
-            assert bool(point["converged"]) and bool(point["trusted"]) and str(point["status"]) == solution.status
+            assert bool(point["converged"]) and bool(point["trusted"]) and point["status"].item() == solution.status
 
 
 def test_experiments_where_asked_for_with_the_numbers_of_simulate(ridge, curve):

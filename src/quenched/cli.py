@@ -132,14 +132,21 @@ def _parameters(cls) -> dict:
     return dict(inspect.signature(cls).parameters)
 
 
-def _problem_parser(command, cls) -> argparse.ArgumentParser:
+def _about_class(cls) -> str:
+    """The class's docstring as a terminal shows it: no markup, no example."""
     import inspect
+    import re
 
+    text = inspect.getdoc(cls).partition(">>>")[0].rstrip()
+    return re.sub(r":\w+:`~?([^`]*)`|``([^`]*)``", lambda match: match[1] or match[2], text)
+
+
+def _problem_parser(command, cls) -> argparse.ArgumentParser:
     from quenched.names import NAMES
 
     raw = argparse.RawDescriptionHelpFormatter
     prog = f"quenched {command} {cls.__name__}"
-    parser = argparse.ArgumentParser(prog, description=inspect.getdoc(cls), formatter_class=raw, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog, description=_about_class(cls), formatter_class=raw, allow_abbrev=False)
     group = parser.add_argument_group("the problem")
     for name, parameter in _parameters(cls).items():
         required = parameter.default is parameter.empty
@@ -153,9 +160,12 @@ def _problem_parser(command, cls) -> argparse.ArgumentParser:
             metavar="VALUE", help=text.replace("%", "%%"),
         )  # fmt: skip
     group = parser.add_argument_group("the theory")
-    group.add_argument("--init", default="uninformed", help="where the iteration starts (default %(default)s)")
-    group.add_argument("--tol", type=float, default=1e-8, help="tolerance of the residual (default %(default)s)")
-    group.add_argument("--max-steps", type=int, default=300, help="largest number of steps (default %(default)s)")
+    for name, type_, help in (
+        ("init", str, "where the iteration starts: informed, uninformed, or a start that the problem names above"),
+        ("tol", float, "tolerance of the relative residual"),
+        ("max-steps", int, "largest number of steps"),
+    ):
+        group.add_argument(f"--{name}", type=type_, default=argparse.SUPPRESS, help=help)
     if command == "compare":
         group = parser.add_argument_group("the experiment")
         group.add_argument("--dim", type=int, default=400, help="input dimension (default %(default)s)")
@@ -178,13 +188,11 @@ def _value(text: str):
 
 
 def _list(arguments) -> int:
-    import inspect
-
     rows = {}
     for name, cls in _catalogue().items():
         parameters = _parameters(cls).values()
         rows[name] = {
-            "about": inspect.getdoc(cls).splitlines()[0],
+            "about": _about_class(cls).splitlines()[0],
             "needs": [p.name for p in parameters if p.default is p.empty],
             "takes": {p.name: p.default for p in parameters if p.default is not p.empty},
         }
@@ -200,7 +208,8 @@ def _list(arguments) -> int:
 
 def _solved(arguments):
     with _busy("compiling once, then solving"):
-        return arguments.problem.solve(init=arguments.init, tol=arguments.tol, max_steps=arguments.max_steps)
+        given = {name: value for name, value in vars(arguments).items() if name in ("init", "tol", "max_steps")}
+        return arguments.problem.solve(**given)
 
 
 def _solve(arguments) -> int:

@@ -23,6 +23,8 @@ NAMES = {
     "target_units": Name(r"hidden units of the target $t$", "1", "number of hidden units of the target"),
     "length": Name(r"tokens $L$", "tokens", "number of tokens per sample"),
     "width_ratio": Name(r"features per dimension $p/d$", "1", "number of features over input dimension"),
+    "separation": Name(r"separation $|\mu|$", "1", "norm of the clusters' means"),
+    "positive": Name("share of positive pairs", "probability", "probability that a pair belongs together"),
     "learning_rate": Name(r"learning rate $\eta$", "1", "learning rate"),
     "dim": Name(r"dimension $d$", "1", "input dimension of the experiment"),
     "n_samples": Name(r"samples $n$", "samples", "number of samples"),

@@ -74,8 +74,8 @@ def check(data, observable: str) -> Check:
 def build(out="quenched-report", *, quick: bool = False, progress=None, names=None) -> Page:
     """Compute figures and write ``index.html``, with a PNG and a CSV of each beside it.
 
-    Parameters: ``out`` a directory (made if missing); ``names`` of the figures (default: all); ``quick`` smaller sizes; ``progress(done, total, what)``.
-    Returns a :class:`Page`.
+    Parameters: ``out`` a directory (made if missing); ``names`` of the figures (default: all); ``quick`` smaller
+    sizes; ``progress(done, total, what)``. Returns a :class:`Page`.
     """
     out, names = pathlib.Path(out), FIGURES if names is None else names
     start, sections, lines, passed = time.perf_counter(), [], [], True

@@ -18,7 +18,7 @@ def start(
     - "zero": w = 0 (a saddle point of losses that are even in h: use "random" there).
     - "random": i.i.d. Gaussian entries of standard deviation ``scale``, so that w^T w / d is about scale^2.
     - "informed": the directions behind the data. Where there are targets, unit a starts at target a. Where there are
-      none, a single unit with a label +-1 starts along the mean of label times input, and otherwise unit a starts along
+      none, a single unit with one token and a label +-1 starts along the mean of label times input, and otherwise unit a starts along
       the a-th penalised class mean, each with |w|^2 = d. Units left over start at random, at a tenth of that size.
     - an array (d, r), or (d,) for one unit.
     """
@@ -48,7 +48,7 @@ def _directions(population: Population, units: int) -> np.ndarray:
     means, labels = population.means, population.labels
     value = labels.value
     signed = isinstance(value, np.ndarray) and value.ndim == 1 and set(value.tolist()) == {-1.0, 1.0}
-    if units == 1 and signed:
+    if units == 1 and signed and labels.mean.shape[1] == 1:
         means = np.einsum("c,c,cla->a", labels.prob, value, labels.mean)[None] @ means
     norms = np.linalg.norm(means, axis=1)
     kept = norms > 0

@@ -143,8 +143,27 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
 
     def newton_point(x, fx):
-        jacobian = jax.jacfwd(step_map)(x)
-        return x + jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fx - x)
+        y = chart(unravel(x))
+        jacobian, fy = jax.jacfwd(lambda y: (lambda new: (new, new))(chart(unravel(step_map(unchart(y))))), has_aux=True)(y)
+        step = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fy - y)
+        return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan))
+
+    def chart(unknowns):
+        """Newton's coordinates: for one unit log V, log q and normalised m and theta, in which saddle points are
+        closer to linear; for several units the overlaps themselves."""
+        o = unknowns.overlaps
+        if model.units == 1:
+            root = jnp.sqrt(jnp.mean(o.q))
+            o = o._replace(V=jnp.log(o.V), q=jnp.log(o.q), m=o.m / root, theta=o.theta / root, Q=jnp.log(o.Q))
+        return ravel_pytree(unknowns._replace(overlaps=o))[0]
+
+    def unchart(y):
+        o = unravel(y).overlaps
+        if model.units == 1:
+            q = jnp.exp(o.q)
+            root = jnp.sqrt(jnp.mean(q))
+            o = o._replace(V=jnp.exp(o.V), q=q, m=o.m * root, theta=o.theta * root, Q=jnp.exp(o.Q))
+        return ravel_pytree(unravel(y)._replace(overlaps=o))[0]
 
     def evaluate(x):
         new = update(model, unravel(x), quadrature, singular).unknowns

@@ -116,8 +116,13 @@ def solve(model: Model, init="uninformed", solver: Solver = Solver(), quadrature
             else:
                 break
             start = end.unknowns
+    return certified(end._replace(steps=steps), solver, tol, level, singular)
+
+
+def certified(end: Certificate, solver: Solver, tol: float, level: int, singular: bool) -> Solved:
+    """A certificate with its verdict."""
     replicon = _spectral_radius(end.replicon_map)
-    return Solved(end, _result(end, solver, tol), replicon, tol, steps, level, singular)
+    return Solved(end, _result(end, solver, tol), replicon, tol, int(end.steps), level, singular)
 
 
 def _attempt(model, averages, start, solver, level, singular, rescue):

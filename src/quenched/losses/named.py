@@ -33,20 +33,24 @@ def _logistic_prox(omega, V, label):
     # sigmoid is at least its value at the upper end of the bracket
     start = jnp.clip(u + V * jax.nn.sigmoid(-0.5 * (low + high)), low, high)
 
-    def not_done(state):
+    def newton(x):
+        s = jax.nn.sigmoid(-x)
+        value = x - u - V * s
+        return value, x - value / (1.0 + V * s * (1.0 - s))
+
+    def going(state):
         x, low, high, change, count = state
-        return (count < 60) & (change > 4e-16 * (1.0 + jnp.abs(x)))
+        return (count < 60) & (change > 1e-12 * (1.0 + jnp.abs(x)))
 
     def step(state):
         x, low, high, _, count = state
-        s = jax.nn.sigmoid(-x)
-        value = x - u - V * s
+        value, new = newton(x)
         low, high = jnp.where(value < 0, x, low), jnp.where(value > 0, x, high)
-        new = x - value / (1.0 + V * s * (1.0 - s))
-        new = jnp.where((new > low) & (new < high), new, jnp.where(value == 0, x, 0.5 * (low + high)))
+        new = jnp.where((new >= low) & (new <= high), new, 0.5 * (low + high))
         return new, low, high, jnp.abs(new - x), count + 1
 
-    x, *_ = jax.lax.while_loop(not_done, step, (start, low, high, jnp.full_like(u, jnp.inf), 0))
+    x, *_ = jax.lax.while_loop(going, step, (start, low, high, jnp.full_like(u, jnp.inf), 0))
+    x = newton(newton(x)[1])[1]
     return label * x
 
 

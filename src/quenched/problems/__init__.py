@@ -1,6 +1,6 @@
 """Problems: one file each, their law, loss, parameters and observables."""
 
-from .base import Problem, SolveError, SolveWarning
+from .base import Problem, SolveError, SolveWarning, solve_many
 from .committee import Committee, PhaseRetrieval
 from .generalized_linear import GeneralizedLinear
 from .mixture import MixtureClassification
@@ -10,5 +10,5 @@ from .solution import Solution
 
 __all__ = [
     "Committee", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese",
-    "Solution", "SolveError", "SolveWarning",
+    "Solution", "SolveError", "SolveWarning", "solve_many",
 ]

@@ -1,0 +1,84 @@
+"""Many solves of one structure: mapped inside one compiled program, failed points retried apart."""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from ..numerics.precision import float64
+from .certificate import Certificate, Plan, solve_and_certify
+from .model import as_numbers
+from .quadratures import scheme
+from .saddle import Solver
+from .solve import Solved, certified, solve, starting_point
+
+#: Points mapped in one call: one compilation serves grids of every size.
+CHUNK = 32
+
+
+@functools.partial(jax.jit, static_argnames=("plan",))
+def _mapped(models, starts, quadrature, fine, observable_rules, solver, plan) -> Certificate:
+    def one(point):
+        model, start = point
+        return solve_and_certify(model, start, quadrature, fine, observable_rules, solver, plan)
+
+    return jax.lax.map(one, (models, starts))
+
+
+def solve_many(models, init="uninformed", solver: Solver = Solver(), quadrature_tol=None, progress=None) -> list[Solved]:
+    """:func:`quenched.limit.solve.solve` of many models, in their order.
+
+    Models of one structure are mapped (``lax.map``: on a CPU faster than ``vmap``, where one slow point makes all wait) on the
+    coarsest quadrature, chunk by chunk on all cores; points that end unconverged or inaccurate are solved again one by one.
+    ``progress(done)`` is called as chunks end.
+    """
+    models = [as_numbers(model) for model in models]
+    ends: list = [None] * len(models)
+    groups: dict = {}
+    for index, model in enumerate(models):
+        leaves, treedef = jax.tree.flatten(model)
+        groups.setdefault((treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(index)
+    chunks = [
+        group[start : start + CHUNK]
+        for group in groups.values()
+        if len(group) > CHUNK // 4
+        for start in range(0, len(group), CHUNK)
+    ]
+    done = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        runs = [(chunk, pool.submit(_run_chunk, [models[i] for i in chunk], init, solver)) for chunk in chunks]
+        for chunk, run in runs:
+            for index, certificate in zip(chunk, run.result(), strict=True):
+                averages = scheme(models[index])
+                tol = averages.tolerance if quadrature_tol is None else quadrature_tol
+                ends[index] = certified(certificate, solver, tol, level=0, singular=False)
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
+    for index, end in enumerate(ends):
+        if end is None or not end.result or end.certificate.null <= 0.0:
+            ends[index] = solve(models[index], init, solver, quadrature_tol)
+            if progress is not None and end is None:
+                done += 1
+                progress(done)
+    return ends
+
+
+def _run_chunk(models, init, solver):
+    averages = scheme(models[0])
+    padded = models + [models[-1]] * (CHUNK - len(models))
+    starts = [starting_point(model, init) for model in models]
+    starts += [starts[-1]] * (CHUNK - len(models))
+    fine = averages.loss_rule(1) if averages.levels > 1 else None
+    with float64(True):
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+        begin = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+        found = _mapped(
+            stacked, begin, averages.loss_rule(0), fine, averages.rules, as_numbers(solver), Plan(False, averages.jumps)
+        )
+        found = jax.device_get(found)
+    return [jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(models))]
