@@ -27,7 +27,7 @@ class Model(eqx.Module):
     units: int = eqx.field(static=True)
     observables: tuple = eqx.field(static=True)  # (name, function)
     reads: tuple = eqx.field(static=True)  # which tokens the target reads
-    frozen: tuple = eqx.field(static=True)  # names of overlaps held at zero
+    frozen: tuple = eqx.field(static=True)  # overlaps held at zero; "units": kept exchangeable
     derived: tuple = eqx.field(static=True, default=())  # (name, function of model and overlaps)
 
     @property

@@ -52,14 +52,16 @@ def scheme(model: Model) -> Scheme:
 @functools.lru_cache(maxsize=512)
 def _scheme(treedef, shapes) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
-    dimension = loss_layout(model).dimension(model)
+    plan = loss_layout(model)
+    dimension = plan.dimension(model)
+    quadratic = model.loss.quadratic and not plan.outcomes  # the probability of an outcome is no polynomial
     jumps = tuple(is_discontinuous(model, fn, observable_rule(model, fn, False)) for _, fn in model.observables)
     return Scheme(
         shape=model.shape,
         dimension=dimension,
-        quadratic=model.loss.quadratic,
+        quadratic=quadratic,
         panels=model.loss.kinks is not None and dimension == 1,
-        levels=gaussian.levels(dimension, model.loss.quadratic),
+        levels=gaussian.levels(dimension, quadratic),
         jumps=jumps,
         rules=tuple(observable_rule(model, fn, jump) for (_, fn), jump in zip(model.observables, jumps, strict=True)),
         tolerance=TOLERANCE if dimension < 4 else COARSE_TOLERANCE,

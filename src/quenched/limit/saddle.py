@@ -41,6 +41,23 @@ class Update(NamedTuple):
     out: ChannelOut
 
 
+def exchangeable(overlaps: Overlaps) -> Overlaps:
+    """The average of overlaps over all permutations of the hidden units."""
+    r = overlaps.Q.shape[-1]
+    eye = jnp.eye(r, dtype=overlaps.Q.dtype)
+
+    def matrix(a):
+        same = jnp.einsum("...ii->...", a) / r
+        other = (jnp.sum(a, axis=(-2, -1)) - r * same) / max(r * (r - 1), 1)
+        return same[..., None, None] * eye + other[..., None, None] * (1.0 - eye)
+
+    def rows(a, axis):
+        return jnp.broadcast_to(jnp.mean(a, axis=axis, keepdims=True), a.shape)
+
+    o = overlaps
+    return Overlaps(matrix(o.V), matrix(o.q), rows(o.m, -1), rows(o.theta, -2), matrix(o.Q))
+
+
 def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False) -> Update:
     """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step."""
     old = unknowns.overlaps
@@ -49,7 +66,9 @@ def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False)
     if any(model.law.free):
         free = jnp.asarray(model.law.free, dtype=bool)[:, None]
         new = new._replace(m=jnp.where(free, old.m - out.d_means, new.m))
-    for name in model.frozen:
+    if "units" in model.frozen:
+        new = exchangeable(new)
+    for name in set(model.frozen) & set(new._fields):
         new = new._replace(**{name: jnp.zeros_like(getattr(new, name))})
     scalars = jax.tree.map(lambda b, g: b - g, unknowns.scalars, out.d_scalars)
     return Update(Unknowns(new, scalars), out)

@@ -46,11 +46,12 @@ def starting_point(model: Model, init="uninformed") -> Unknowns:
     """The overlaps that an iteration starts from (NumPy float64).
 
     ``"uninformed"``: q = V = the mean variance of each covariance, m = theta = 0. ``"informed"``: the units sit on the targets
-    (theta = rho), or, without targets, along the mean directions. A dict of overlaps (``q``, ``m``, ``theta``, ``V``, ``Q``, trained scalars by
+    (theta = 0.95 rho), or, without targets, along the mean directions. A dict of overlaps (``q``, ``m``, ``theta``, ``V``, ``Q``, trained scalars by
     name; scalars are broadcast, for q, V and Q times the identity) overrides the uninformed start, as does :class:`Unknowns`.
     """
     if isinstance(init, Unknowns):
         return init
+    model = as_numbers(model)
     A, B, L, t, C = scheme(model).shape
     r = model.units
     with float64(True):
@@ -78,8 +79,8 @@ def starting_point(model: Model, init="uninformed") -> Unknowns:
     elif init == "informed":
         k = min(r, t)
         if k:
-            q[:, :k, :k] = rho[:, :k, :k] * (1 + 1e-6)
-            theta[:, :k, :] = rho[:, :k, :]
+            q[:, :k, :k] = rho[:, :k, :k]
+            theta[:, :k, :] = 0.95 * rho[:, :k, :]
             Q[:k, :k] = rho[:, :k, :k].sum(axis=0) / max(gamma.sum(), 1e-300)
         else:
             m = np.where(np.arange(A)[:, None] % r == np.arange(r), 0.5 * np.sqrt(gamma.mean()), 0.0)

@@ -131,12 +131,16 @@ class Problem:
         solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
         model, branch = self.model, init if isinstance(init, str) else "given overlaps"
         if isinstance(init, Solution):
-            branch, init = init.branch, self._from_solution(init)
+            # a warm start stays in the sector of the branch it continues
+            branch, start = init.branch, self._from_solution(init)
+            _, frozen = self._start(branch) if branch in self._starts else (None, ())
         elif isinstance(init, str):
-            init, frozen = self._start(init)
-            if frozen:
-                model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
-        options = dict(init=init, solver=solver, quadrature_tol=quadrature_tol)
+            start, frozen = self._start(init)
+        else:
+            start, frozen = init, ()
+        if frozen:
+            model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
+        options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol)
         if derivative.is_traced(model):
             found, solved = derivative.solve_traced(model, **options)
         else:
@@ -268,6 +272,18 @@ class Problem:
             numbers = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in names}
             slopes = jax.tree.map(np.asarray, jax.jacrev(value)(numbers))
         return slopes[wrt] if isinstance(wrt, str) else slopes
+
+    def tune(self, parameter: str, minimize: str, between: tuple[float, float] | None = None, **options):
+        """The value of a positive parameter at which an observable is smallest: :func:`quenched.problems.tuning.tune`.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=1.0, noise=0.1)
+        >>> ridge.tune("weight_decay", minimize="test_mse")
+        Tuned(weight_decay=0.1, test_mse=0.08442887703)
+        """
+        from .tuning import tune
+
+        return tune(self, parameter, minimize, between, **options)
 
     def cite(self) -> str:
         """BibTeX of the references behind this problem (also printed by the command line)."""

@@ -56,7 +56,7 @@ class Committee(Problem):
     - ``activation``: ``"erf"`` (erf(h / sqrt 2)), ``"tanh"``, or a smooth JAX function.
     - ``alpha`` > 0, ``weight_decay`` > 0, ``noise`` >= 0 (a variance).
 
-    Starts: ``"specialised"`` (unit a on target a) and ``"unspecialised"`` (all units alike); ``branches()`` ranks what they lead
+    Starts: ``"specialised"`` (unit a on target a) and ``"unspecialised"`` (all units alike, kept so); ``branches()`` ranks what they lead
     to. Order parameters ``q``, ``V``, ``Q`` (units x units), ``theta`` (units x targets). Observables ``test_mse`` (clean),
     ``test_mse_noisy``, ``train_loss``, ``free_energy``. Where the replicon exceeds one, replica symmetry is approximate.
 
@@ -103,7 +103,9 @@ class Committee(Problem):
         )  # fmt: skip
 
     def _start(self, name):
-        return {"specialised": "informed", "unspecialised": "uninformed"}.get(name, name), ()
+        if name == "unspecialised":
+            return "uninformed", ("units",)
+        return ("informed" if name == "specialised" else name), ()
 
     def _present(self, value, overlap: bool):
         return value[0] if overlap and value.ndim == 3 and value.shape[0] == 1 else value

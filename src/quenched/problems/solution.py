@@ -93,6 +93,45 @@ class Solution:
             f"<table>{table(self.observables)}{table(orders)}</table></div>"
         )
 
+    def average(self, fn, law=None, training: bool = False):
+        """An observable that the problem did not list, without solving again.
+
+        - ``fn``: a function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``, ``params`` by name, or a dict of them.
+        - ``law``: a test law other than the training law (a distribution shift), with other label probabilities, mean or covariance
+          coefficients on the *same* basis of directions; directions that only the test law uses are listed in both.
+        - ``training``: average over the training set (h at the proximal operator) and not over fresh data.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve()
+        >>> round(float(ridge.average(lambda h: h[0, 0] ** 2)), 6)  # q
+        0.915571
+        """
+        from ..limit.averages import average
+
+        if isinstance(fn, dict):
+            return {name: self.average(one, law, training) for name, one in fn.items()}
+        return average(self.problem.model, *self._unknowns(), fn, law, training)
+
+    def training_fields(self, n: int = 10_000, seed: int = 0) -> dict[str, np.ndarray]:
+        """n draws from the exact law of the pre-activations on the *training* set: ``h`` (n, L, r), with label, target, omega.
+
+        >>> import quenched as qn
+        >>> svm = qn.problems.GeneralizedLinear("hinge", "sign", alpha=2.0, weight_decay=0.1).solve()
+        >>> draws = svm.training_fields(2000)
+        >>> margin = draws["label"] * draws["h"][:, 0, 0]
+        >>> bool((abs(margin - 1) < 1e-12).mean() > 0.2)  # support vectors on the margin: an atom
+        True
+        """
+        from ..limit.averages import training_sample
+
+        return training_sample(self.problem.model, *self._unknowns(), n, seed)
+
+    def _unknowns(self):
+        from ..limit.solve import starting_point
+
+        start = starting_point(self.problem.model, self.problem._from_solution(self))
+        return start.overlaps, start.scalars
+
     def save(self, path) -> None:
         """Write the numbers to ``path`` (.npz): data, never code; :meth:`load` needs the problem again."""
         header = {

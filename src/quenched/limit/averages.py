@@ -1,0 +1,93 @@
+"""Averages at a solved saddle point: more observables, another test law, the training fields."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..laws.base import Overlaps
+from ..losses import envelope
+from ..losses.base import argument_names
+from ..numerics import gaussian
+from ..numerics.precision import float64
+from . import fields
+from . import observables as obs
+from .model import Model, as_numbers, target_reads
+from .quadratures import observable_rule
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "jumps", "training"))
+def _average(model, overlaps, scalars, rule, fn, jumps, training):
+    if training:
+        return obs.training_average(model, fn, overlaps, scalars, rule)
+    return obs.test_average(model, fn, overlaps, scalars, rule, jumps)
+
+
+def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: bool = False):
+    """E fn over fresh data (of the model's law, or of another ``law`` on the same basis) or over the training fields.
+
+    ``fn`` is any function of arguments by name; its value may be an array.
+    """
+    model = as_numbers(model)
+    if law is not None:
+        model = as_numbers(_with_law(model, law))
+    with float64(True):
+        if training:
+            names = (*argument_names(fn, "observable"), *model.loss.names)
+            dimension = fields.layout(model, names).dimension(model)
+            rule, jumps = gaussian.rule(dimension, max(0, gaussian.levels(dimension) - 2)), False
+        else:
+            jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False))
+            rule = observable_rule(model, fn, jumps)
+        return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
+
+
+def _with_law(model, law):
+    import dataclasses
+
+    old, new = model.law.labels(), law.labels()
+    (rho, _), (new_rho, _) = model.law.targets(), law.targets()
+    if old.mean.shape[1:] != new.mean.shape[1:] or old.cov.shape[1:] != new.cov.shape[1:] or rho.shape != new_rho.shape:
+        raise ValueError(
+            "law must have the tokens, mean directions, covariances and targets of the training law (list the directions of the "
+            f"test law in both), got coefficients of shapes {new.mean.shape[1:]} and {new.cov.shape[1:]}"
+        )
+    return dataclasses.replace(model, law=law, reads=target_reads(law))
+
+
+def training_sample(model: Model, overlaps: Overlaps, scalars, n: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """n independent draws of what a trained network sees on its training set: h, omega, label, target, noise.
+
+    Each label is drawn by its probability, (omega, h_*) from the joint Gaussian of the overlaps, and h is the proximal operator at
+    omega: pre-activations ``x w / sqrt(d)`` on training samples have this law.
+    """
+    model = as_numbers(model)
+    rng = np.random.default_rng(seed)
+    labels = model.law.labels()
+    counts = rng.multinomial(n, np.asarray(labels.prob) / np.sum(labels.prob))
+    names = tuple(dict.fromkeys((*model.loss.names, "label", *(("target",) if model.shape[3] else ()))))
+    plan = fields.layout(model, names)
+    parts = []
+    with float64(True):
+        for c, count in enumerate(counts):
+            if not count:
+                continue
+            label = jax.tree.map(lambda a, c=c: jnp.asarray(a)[c], (labels.mean, labels.cov, labels.value))
+            z = rng.standard_normal((count, plan.dimension(model)))
+            f = fields.fields(model, plan, overlaps, label, (jnp.asarray(z), jnp.full(count, 1.0)))
+            shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
+
+            def at_prox(omega, node, f=f, shared=shared):
+                extra = {name: {**shared, **node}[name] for name in model.loss.names if name != "h"}
+                return envelope.prox(model.loss, omega, f.V, extra)
+
+            h = jax.jit(jax.vmap(at_prox))(f.omega, f.node)
+            table = np.asarray(f.weight).reshape(-1, count)  # outcomes x draws
+            pick = (rng.random(count) > np.cumsum(table, axis=0)[:-1]).sum(axis=0) * count + np.arange(count)
+            drawn = {"h": h, "omega": f.omega, **f.node}
+            parts.append(jax.tree.map(lambda a, pick=pick: np.asarray(a)[pick], drawn))
+    order = rng.permutation(n)
+    return jax.tree.map(lambda *a: np.concatenate(a)[order], *parts)
