@@ -77,8 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--penalty", type=float, default=1.0, help="scikit-learn's alpha of ridge (default %(default)s)")
     curve.add_argument("--samples", type=int, nargs="+", metavar="N", help="numbers of samples to predict for")
     curve.add_argument("--regression", action="store_true", help="treat whole-number targets as numbers")
-    curve.add_argument("--out", metavar="DIR", help="write curve.png and curve.csv there")
-    curve.add_argument("--json", action="store_true", help="print JSON")
+    curve.add_argument("--out", metavar="DIR", help="write curve.png there")
     report = command(_report, "compute all figures and write them on one page of HTML, with PNG and CSV beside it")
     report.add_argument("--quick", action="store_true", help="smaller sizes: a few minutes on a laptop")
     report.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
@@ -241,7 +240,25 @@ def _compare(arguments) -> int:
 
 
 def _curve(arguments) -> int:
-    raise NotImplementedError
+    import numpy as np
+    from sklearn.linear_model import Ridge, RidgeClassifier
+
+    from quenched import plotting
+    from quenched.problems import LearningCurve
+
+    X, y = (np.load(path, allow_pickle=False) for path in (arguments.X, arguments.y))
+    classes = np.asarray(y).dtype.kind in "iubU" and not arguments.regression
+    estimator = (RidgeClassifier if classes else Ridge)(alpha=arguments.penalty)
+    with _busy("fitting, and checking the prediction on smaller sizes of the same data"):
+        curve = LearningCurve(estimator).fit(X, y)
+    print(curve)
+    for n in arguments.samples or (len(X), 2 * len(X), 4 * len(X)):
+        print(f"{n} samples: {curve.predict(n_samples=n)}")
+    if arguments.out:
+        with plotting.style("screen"):
+            path, _ = plotting.save(curve.plot(), f"{arguments.out}/curve.png")
+        print(f"written: {path}", file=sys.stderr)
+    return OK
 
 
 def _report(arguments) -> int:

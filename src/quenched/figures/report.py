@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import plotting
 
-FIGURES = ("glm", "mixture", "digits")
+FIGURES = ("glm", "mixture")
 
 # What a comparison must meet: this share of points within three standard errors, and none beyond five.
 SHARE, NEAR, FAR = 0.95, 3.0, 5.0

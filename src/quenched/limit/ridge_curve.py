@@ -40,7 +40,8 @@ class Reach(NamedTuple):
     """What n samples at penalty a reach, arrays (J,): see :meth:`MeasuredCurve.reach`.
 
     ``error`` mean square on fresh data; ``base`` its part B(kappa) that no further sample would remove at this kappa;
-    ``doubt`` standard error of log(error); ``extrapolated`` whether kappa lies below what the rows could show.
+    ``doubt`` (2, J) standard errors of log(error), downwards and upwards; ``extrapolated`` whether kappa lies below what
+    the rows could show.
     """
 
     error: np.ndarray
@@ -98,7 +99,7 @@ class Population:
         base = self.base(freedom.kappa)
         size = np.atleast_1d(samples) - float(self.offset)
         error = base / (1.0 - freedom.df2 / size) * (1.0 + self.offset / np.atleast_1d(samples))
-        return Reach(error, base, freedom, np.zeros(error.shape), np.zeros(error.shape, bool))
+        return Reach(error, base, freedom, np.zeros((2, *error.shape)), np.zeros(error.shape, bool))
 
 
 class MeasuredCurve:
@@ -129,7 +130,10 @@ class MeasuredCurve:
         self._df1 = Mixture.fit(seen.kappa, seen.df1, np.full(_POINTS, 0.01), -1, total=min(features, 1e12))
         self._continued = seen.df1[0] / self._df1(seen.kappa[:1])[0]
         self._at = seen.kappa[0] * np.geomspace(1e-4, 1e4, 13)
-        self._bounds = np.log(bounds(seen.kappa, base, errors, self._at))
+        # Between its bounds B(kappa) may be anything: the middle is reported.
+        low, high = bounds(seen.kappa, base, errors, self._at).T
+        self._shift = np.log(0.5 * (low + high) / self._base(self._at))
+        self._width = np.log([0.5 * (low + high) / low, 2.0 * high / (low + high)])
 
     def excess(self, kappa) -> tuple[np.ndarray, np.ndarray]:
         """c at ``kappa`` (J,) and the standard error of its logarithm."""
@@ -165,9 +169,8 @@ class MeasuredCurve:
         x, x_here = (_excess_ratio(f.df2, m) for f, m in ((freedom, size), (here, self.loo.size)))
         rows = self.loo.row_errors(equivalent)
         direct = rows.mean(axis=1) * (1.0 + c * x) / (1.0 + c * x_here)
-        middle, width = self._bounds.mean(axis=1), 0.5 * np.diff(self._bounds, axis=1)[:, 0]
-        correction = np.interp(np.log(freedom.kappa), np.log(self._at), middle - np.log(self._base(self._at)))
-        base = self._base(freedom.kappa) * np.exp(correction)
+        shift, *widths = (np.interp(np.log(freedom.kappa), np.log(self._at), v) for v in (self._shift, *self._width))
+        base = self._base(freedom.kappa) * np.exp(shift)
         removed = np.maximum(0.0, freedom.df2 * (1.0 / self.loo.size - 1.0 / size))
         weight = -np.expm1(-((removed / 0.15) ** 2))
         error = direct ** (1.0 - weight) * (base * (1.0 + c * x)) ** weight
@@ -175,8 +178,7 @@ class MeasuredCurve:
         scatter = rows.std(axis=1) / rows.mean(axis=1) / np.sqrt(self.samples)
         by_excess = log_c_error * (c * x / (1.0 + c * x) - c * x_here / (1.0 + c * x_here))
         by_shape = (1.0 - weight) * (_doubt(x_here) - _doubt(x))
-        by_base = weight * np.interp(np.log(freedom.kappa), np.log(self._at), width)
-        doubt = np.sqrt(scatter**2 + by_excess**2 + by_shape**2 + by_base**2)
+        doubt = np.sqrt(scatter**2 + by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2)
         return Reach(error, error / (1.0 + c * x), freedom, doubt, beyond)
 
 
