@@ -119,3 +119,15 @@ def test_save_without_data_and_with_ragged_columns(tmp_path):
     assert plotting.save(ax, tmp_path / "a.png") == (tmp_path / "a.png", None)
     with pytest.raises(ValueError, match="data must have columns of equal length, got {'x': 1, 'y': 2}"):
         plotting.save(ax, tmp_path / "b.png", {"x": [1], "y": [1, 2]})
+
+
+def test_array_variables_become_columns_of_their_entries(tmp_path):
+    data = dataset(simulated=False)
+    data["q"] = (("loss", "alpha", "q_0"), np.arange(16.0).reshape(2, 4, 2))
+    _, table = plotting.save(plotting.line([1.0], [1.0]), tmp_path / "a.png", data)
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["loss", "alpha", "test_error", "trusted", "q[0]", "q[1]"] and len(rows) == 8
+    square = next(row for row in rows if row["loss"] == "square" and float(row["alpha"]) == 2.0)
+    assert (float(square["q[0]"]), float(square["q[1]"])) == (12.0, 13.0)
+    assert float(square["test_error"]) == float(data["test_error"].sel(loss="square", alpha=2.0))

@@ -26,7 +26,6 @@ _NAMES = {
     "Trials": "finite",
     "compare": "problems.compare",
     "find_transition": "problems",
-    "load": "problems",
     "sweep": "studies.sweep",
 }
 

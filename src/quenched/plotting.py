@@ -159,8 +159,8 @@ def deviations(names, values, *, ax=None):
 def save(figure, path, data=None):
     """Write a figure (or an Axes) to ``path`` and its numbers to a CSV of the same name; returns both paths.
 
-    ``data`` is an xarray Dataset, a pandas DataFrame, or a dict of equally long columns; without it only the
-    picture is written, and the second path is None.
+    ``data`` is an xarray Dataset (one row for each point of its coordinates, array variables as columns ``name[i,j]``)
+    or a dict of equally long columns; without it only the picture is written, and the second path is None.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,11 +168,7 @@ def save(figure, path, data=None):
     if data is None:
         return path, None
     table = path.with_suffix(".csv")
-    if hasattr(data, "to_dataframe"):
-        data = data.to_dataframe().reset_index()
-    if hasattr(data, "to_csv"):
-        data.to_csv(table, index=False)
-        return path, table
+    data = _columns(data) if hasattr(data, "data_vars") else data
     columns = {name: np.atleast_1d(column) for name, column in data.items()}
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError(f"data must have columns of equal length, got { {n: len(c) for n, c in columns.items()} }")
@@ -181,3 +177,19 @@ def save(figure, path, data=None):
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
     return path, table
+
+
+def _columns(data) -> dict[str, np.ndarray]:
+    """The points of a Dataset as columns: its coordinates, then its variables, entry by entry where they are arrays."""
+    import xarray as xr
+
+    grid = [name for name in data.dims if name in data.coords]
+    points = xr.Dataset(coords={name: data[name] for name in grid}).stack(point=grid)
+    columns = {name: points[name].values for name in grid}
+    for name, variable in data.data_vars.items():
+        inner = [dim for dim in variable.dims if dim not in grid]
+        values = variable.broadcast_like(data[grid]).transpose(*grid, *inner).values
+        for index in np.ndindex(*(data.sizes[dim] for dim in inner)):
+            text = f"{name}[{','.join(map(str, index))}]" if index else name
+            columns[text] = values[(..., *index)].ravel()
+    return columns

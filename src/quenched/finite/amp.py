@@ -1,8 +1,13 @@
-"""Generalised approximate message passing on one instance: its fixed points are stationary points of the risk."""
+"""Generalised approximate message passing on one instance. Its fixed points are stationary points of the risk.
+
+Source: S. Rangan (2011), arXiv:1010.5141; with labels, tokens and units: H. Cui (2024), arXiv:2409.13904. Damping:
+S. Rangan, P. Schniter, A. Fletcher (2014), arXiv:1402.3210.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from quenched.finite.data import Data, outcomes, reads_noise, sample_size
+from quenched.finite.data import Data, outcomes, reads_noise, sample_size, stream
 from quenched.finite.observe import order_parameters
-from quenched.finite.risk import Trained, arrays
-from quenched.laws.base import Instance, Population
+from quenched.finite.risk import Layout, Trained, arrays
+from quenched.finite.starts import start
+from quenched.laws.base import Population
 from quenched.losses import envelope
 from quenched.losses.base import Loss
 from quenched.numerics import check
@@ -25,18 +31,36 @@ from quenched.numerics.results import RESULTS
 _LARGE = 1e8  # weights of this size are on their way to infinity
 
 
+class Sample(NamedTuple):
+    """A training set, the label index (n,) of every sample, and the population it was drawn from."""
+
+    data: Data
+    index: np.ndarray
+    population: Population
+
+
+def draw(law, loss: Loss, response=None, *, alpha: float, dim: int, seed) -> Sample:
+    """The training set that :func:`quenched.finite.data.draw` gives for this seed, with the index of every label.
+
+    ``TypeError`` for a law without spectral atoms: message passing works in the common eigenbasis of its covariances.
+    """
+    law.atoms()
+    instance = law.draw(seed, sample_size(alpha, dim), dim)
+    data = outcomes(instance, response, seed=seed, noise=reads_noise(loss))
+    return Sample(data, instance.index, instance.population)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Passed:
-    """Where message passing ended, and how it went there; T iterations make T + 1 rows, the start among them.
+    """Where message passing ended, and how it got there. T steps make T + 1 rows, the start among them.
 
     - ``w`` (d, r), ``free`` (F, r), ``scalars``: what was trained;
-    - ``trajectory``: name -> (T + 1, ...): the overlaps ``q``, ``V``, ``m``, ``theta``, ``Q`` and the trained scalars;
-    - ``gradient`` (T + 1,): |grad R|, the norm of the gradient of the risk in all that is trained. For losses with
-      kinks it is the subgradient that the proximal operator chooses, which is one of R's at a fixed point;
-    - ``optimality`` (T + 1,): the same relative to its two parts, which cancel at a stationary point (with kinks: or
-      how far the proximal points are from the pre-activations, if that is larger);
-    - ``risk`` the penalised risk at ``w``, ``train_loss`` the mean loss per sample without the penalty;
-    - ``result``: how it ended.
+    - ``trajectory``: name -> (T + 1, ...): the overlaps ``q``, ``V``, ``m``, ``theta``, ``Q``, and the trained scalars;
+    - ``gradient`` (T + 1,): |grad R|, of the risk in all that is trained. For a loss with kinks it is the subgradient
+      that the proximal operator chooses, which is one of the risk's at a fixed point;
+    - ``optimality`` (T + 1,): the same over the larger of its data part and its penalty part, which cancel; for a loss
+      with kinks also the relative distance of the proximal points from the pre-activations, if that is larger;
+    - ``risk``: the penalised risk at ``w``; ``train_loss``: the mean loss per sample; ``result``: how it ended.
     """
 
     w: np.ndarray
@@ -49,34 +73,14 @@ class Passed:
     train_loss: float
     result: RESULTS
 
-    @property
-    def iterations(self) -> int:
-        """The number of steps taken."""
-        return len(self.gradient) - 1
 
-
-class Sample(NamedTuple):
-    """A training set, with the label index of every sample and the population it came from."""
-
-    data: Data
-    index: np.ndarray
-    population: Population
-
-
-def draw(law, loss: Loss, response=None, *, alpha: float, dim: int, seed) -> Sample:
-    """The training set that :func:`quenched.finite.data.draw` gives for this seed, with the labels' indices."""
-    instance: Instance = law.draw(seed, sample_size(alpha, dim), dim)
-    data = outcomes(instance, response, seed=seed, noise=reads_noise(loss))
-    return Sample(data, instance.index, instance.population)
-
-
-# ---- the samples: proximal points and their derivatives, compiled once for a loss and its shapes ------------------
+# ---- the channel of a sample: proximal points and derivatives, compiled once for a loss and its shapes -------------
 
 
 class Blocks(NamedTuple):
-    """The samples in blocks of equal size, each of one covariance for every token, so that a block shares its V.
+    """The samples in blocks of equal size that share the covariances of their tokens, hence V.
 
-    ``rows`` (K, N) which samples; ``real`` (K, N) 0 where a block is filled up; ``cov`` (K, L, B).
+    ``rows`` (K, N): which samples; ``real`` (K, N): 0 where a block is filled up; ``cov`` (K, L, B).
     """
 
     rows: np.ndarray
@@ -87,91 +91,279 @@ class Blocks(NamedTuple):
 def blocks(cov: np.ndarray, index: np.ndarray) -> Blocks:
     """Blocks for the covariance coefficients ``cov`` (C, L, B) of the labels and the label ``index`` (n,) of samples.
 
-    >>> blocks(np.ones((2, 1, 1)), np.array([0, 1, 1])).rows.tolist()
-    [[0, 1, 2, 0, 0, 0, 0, 0]]
+    >>> blocks(np.array([[[1.0]], [[2.0]]]), np.array([0, 1, 1])).rows.tolist()
+    [[0, 0, 0, 0, 0, 0, 0, 0], [1, 2, 1, 1, 1, 1, 1, 1]]
     """
     kinds, which = np.unique(cov.reshape(len(cov), -1), axis=0, return_inverse=True)
     kind = which.reshape(-1)[index]
-    size = 2 ** int(np.clip(np.round(np.log2(len(index) / len(kinds))), 3, 9))
+    present = np.unique(kind)
+    # small blocks: one runs until the slowest of its proximal points has converged
+    size = 2 ** int(np.clip(np.round(np.log2(len(index) / len(present))), 3, 5))
     rows, real, coefficients = [], [], []
-    for k in np.unique(kind):
+    for k in present:
         members = np.flatnonzero(kind == k)
-        count = -(-len(members) // size)
-        rows.append(np.resize(np.r_[members, np.full(count * size - len(members), members[0])], (count, size)))
-        real.append((np.arange(count * size) < len(members)).reshape(count, size))
-        coefficients += [kinds[k].reshape(cov.shape[1:])] * count
-    return Blocks(np.concatenate(rows), np.concatenate(real).astype(np.float64), np.stack(coefficients))
+        shape = (-(-len(members) // size), size)
+        padding = np.full(math.prod(shape) - len(members), members[0])
+        rows.append(np.concatenate([members, padding]).reshape(shape))
+        real.append((np.arange(math.prod(shape)) < len(members)).astype(np.float64).reshape(shape))
+        coefficients.append(np.broadcast_to(kinds[k].reshape(cov.shape[1:]), (shape[0], *cov.shape[1:])))
+    return Blocks(np.concatenate(rows), np.concatenate(real), np.concatenate(coefficients))
 
 
-class Inputs(NamedTuple):
-    """What the samples see: ``omega`` and the pre-activations ``h``, (n, L, r), and what all of them share."""
+class Messages(NamedTuple):
+    """What one step passes to the samples; sizes: n samples, L tokens, r units, B covariances."""
 
-    omega: Any
-    h: Any
+    h: Any  # (n, L, r): the pre-activations
+    f: Any  # (n, L, r): of the step before
     V: Any  # (B, r, r)
     gram: Any  # (r, r)
-    scalars: Any
+    scalars: dict
 
 
-class Outputs(NamedTuple):
-    """``f`` (n, L, r) at the proximal points and sums over samples; ``at_h`` are of the risk at the pre-activations."""
+class Answers(NamedTuple):
+    """What the samples answer: ``f`` and ``g`` one by one, ``gap`` their largest, all others summed over samples.
 
-    f: Any
-    gap: Any  # largest distance of a proximal point from its pre-activation
-    V_hat: Any  # (B, r, r): sum of -df/domega, token by token
-    d_gram: Any  # (r, r): sum of dloss/dgram
-    d_outer: Any  # (k,): sum of dloss/d(free means, scalars)
-    hessian: Any  # (k, k): sum of the second derivatives of the envelope in these
-    at_h: Any  # loss, its gradient (n, L, r) in h, in gram and in the scalars
+    ``g``, ``gram_h`` and ``scalars_h`` are derivatives of the loss at h, or, where it has kinks, at the proximal points.
+    """
+
+    f: Any  # (n, L, r): minus the gradient of the loss at the proximal points
+    g: Any  # (n, L, r): the gradient of the loss at h
+    gap: Any  # distance of a proximal point from h
+    slope: Any  # (B, r, r): minus the derivative of f in omega, token by token
+    gram: Any  # (r, r): dloss/dgram at the proximal points
+    outer: Any  # (k,): dloss/d(free means, scalars) at the proximal points
+    curvature: Any  # (k, k): second derivatives of the envelope in free means and scalars
+    value: Any  # the loss at h
+    gram_h: Any  # (r, r): dloss/dgram
+    scalars_h: Any  # dloss/dscalars
 
 
-@partial(jax.jit, static_argnames=("loss", "free_count"))
-def _samples(loss: Loss, free_count: int, inputs: Inputs, data: Data, params, grouping: Blocks) -> Outputs:
+@partial(jax.jit, static_argnames="loss")
+def _answer(loss: Loss, messages: Messages, data: Data, params, grouping: Blocks) -> Answers:
+    n, _, r = messages.h.shape
     names = [name for name in loss.names if name != "h"]
-    r = inputs.omega.shape[-1]
-    outer, unravel = ravel_pytree((jnp.zeros((free_count, r)), inputs.scalars))
+    gram, scalars = messages.gram, messages.scalars
+    outer, unravel = ravel_pytree((jnp.zeros((data.free.shape[-1], r)), jax.tree.map(jnp.zeros_like, scalars)))
 
-    def one(V, omega, h, free, target, label, noise):
-        def given(gram, scalars):
-            table = dict(gram=gram, target=target, label=label, noise=noise, scalars=scalars, params=params)
-            return {name: table[name] for name in names}
+    def one(V, h, f, free, target, label, noise):
+        omega = h - jnp.einsum("lab,lb->la", V, f)
+
+        def extra(gram, scalars):
+            given = dict(gram=gram, target=target, label=label, noise=noise, scalars=scalars, params=params)
+            return {name: given[name] for name in names}
+
+        def loss_at(h, gram, scalars):
+            return envelope.evaluate(loss, h, extra(gram, scalars))
 
         def proximal(omega):
+            here = extra(gram, scalars)
             if loss.moreau is not None:
-                f = -jax.grad(envelope.moreau, argnums=1)(loss, omega, V, extra)
+                f = -jax.grad(envelope.moreau, argnums=1)(loss, omega, V, here)
             else:
-                f = -jax.grad(envelope.evaluate, argnums=1)(loss, envelope.prox(loss, omega, V, extra), extra)
+                f = -jax.grad(envelope.evaluate, argnums=1)(loss, envelope.prox(loss, omega, V, here), here)
             return f, f
 
-        def energy(u):
-            shift, scalars = unravel(u)
-            moved = jax.tree.map(jnp.add, inputs.scalars, scalars)
-            return envelope.moreau(loss, omega + free @ shift, V, given(inputs.gram, moved))
+        def moved(u):
+            shift, change = unravel(u)
+            return envelope.moreau(loss, omega + free @ shift, V, extra(gram, jax.tree.map(jnp.add, scalars, change)))
 
-        def direct(h, gram, scalars):
-            return envelope.evaluate(loss, h, given(gram, scalars))
-
-        extra = given(inputs.gram, inputs.scalars)
-        J, f = jax.jacfwd(proximal, has_aux=True)(omega)
+        slope, f = jax.jacfwd(proximal, has_aux=True)(omega)
         point = omega + jnp.einsum("lab,lb->la", V, f)
-        d_gram = jax.grad(direct, argnums=1)(point, inputs.gram, inputs.scalars)
-        d_outer, hessian = jax.grad(energy)(outer), jax.hessian(energy)(outer)
-        here = jax.value_and_grad(direct, argnums=(0, 1, 2))(h, inputs.gram, inputs.scalars)
-        return f, jnp.max(jnp.abs(point - h)), jnp.einsum("lalb->lab", J), d_gram, d_outer, hessian, here
+        at_point = jax.grad(loss_at, argnums=1)(point, gram, scalars)
+        empty = jnp.zeros_like(outer), jnp.zeros((outer.size, outer.size))
+        first, second = (jax.grad(moved)(outer), jax.hessian(moved)(outer)) if outer.size else empty
+        value, (g, at_h, scalars_h) = jax.value_and_grad(loss_at, argnums=(0, 1, 2))(h, gram, scalars)
+        if loss.kinks is not None:
+            g, at_h, scalars_h = -f, at_point, unravel(first)[1]
+        sums = (jnp.einsum("lalb->lab", slope), at_point, first, second, value, at_h, scalars_h)
+        return f, g, jnp.max(jnp.abs(point - h)), sums
 
-    def block(part):
-        rows, real, cov = part
-        V = jnp.einsum("lb,bij->lij", cov, inputs.V)
-        own = (inputs.omega, inputs.h, data.free, data.target, data.label, data.noise)
-        own = jax.tree.map(lambda a: a[rows], own)
-        f, gap, J, d_gram, d_outer, hessian, (value, (g, at_gram, at_scalars)) = jax.vmap(partial(one, V))(*own)
+    def block(part: Blocks):
+        V = jnp.einsum("lb,bij->lij", part.cov, messages.V)
+        own = (messages.h, messages.f, data.free, data.target, data.label, data.noise)
+        f, g, gap, summands = jax.vmap(partial(one, V))(*jax.tree.map(lambda a: a[part.rows], own))
+        slope, *sums = jax.tree.map(lambda a: jnp.tensordot(part.real, a, axes=1), summands)
+        return f, g, jnp.max(gap), (-jnp.einsum("lb,lij->bij", part.cov, slope), *sums)
 
-        def total(a):
-            return jnp.tensordot(real, a, axes=1)
+    f, g, gap, sums = jax.lax.map(block, grouping)
 
-        V_hat = -jnp.einsum("lb,lij->bij", cov, total(J))
-        sums = jax.tree.map(total, (V_hat_free(d_gram), d_outer, hessian, value, V_hat_free(at_gram), at_scalars))
-        return f, g, jnp.max(gap), V_hat, sums
+    def scatter(a):  # a block is filled up with copies of one sample: they say the same
+        return jnp.zeros((n, *a.shape[2:])).at[grouping.rows.reshape(-1)].set(a.reshape(-1, *a.shape[2:]))
 
-    f, g, gap, V_hat, sums = jax.lax.map(block, grouping)
-    d_gram, d_outer, hessian, value, at_gram, at_scalars = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+    return Answers(scatter(f), scatter(g), jnp.max(gap), *jax.tree.map(lambda a: jnp.sum(a, axis=0), sums))
+
+
+# ---- the iteration --------------------------------------------------------------------------------------------------
+
+
+class State(NamedTuple):
+    """One iterate: what is trained, the susceptibilities V (B, r, r), and the last f (n, L, r)."""
+
+    trained: Trained
+    V: np.ndarray
+    f: np.ndarray
+
+
+class Measured(NamedTuple):
+    """One row of the trajectory, and x^T f/sqrt(d) (d, r), which the next step needs."""
+
+    overlaps: dict
+    gradient: float
+    optimality: float
+    loss: float
+    field: np.ndarray
+
+
+def pass_messages(
+    sample: Sample,
+    loss: Loss,
+    weight_decay: float,
+    *,
+    units: int = 1,
+    scalars: dict | None = None,
+    params: dict | None = None,
+    free: tuple = (),
+    init: Any = "random",
+    seed=0,
+    max_steps: int = 500,
+    damping: float = 0.0,
+    tol: float = 1e-10,
+) -> Passed:
+    """Iterate message passing for the risk sum_mu loss(h_mu, ...) + weight_decay/2 |w|^2 of one sample.
+
+    A step passes omega = x w/sqrt(d) + free m_free - V f to the samples, takes the new f and its derivative J at their
+    proximal points, and solves (weight_decay + Q_hat + sum_b V_hat_b S_b) w = x^T f/sqrt(d) + sum_b S_b w V_hat_b, an
+    r x r system for each coordinate, with V_hat_b = -1/d sum J over the tokens of covariance b and
+    Q_hat = 2/d sum dloss/dgram. Free means and scalars take one Newton step on the sum of the Moreau envelopes.
+    Only products with x and its transpose are formed, once a step; x is not copied.
+
+    Parameters
+    ----------
+    sample : as :func:`draw` gives it: its coordinates are those in which all covariances are diagonal.
+    loss, units, scalars, params : the risk, see :func:`quenched.finite.minimise.minimise`; weight_decay >= 0.
+    free : which of the law's A mean directions are free.
+    init : "random", "informed", "zero" or an array (d, r), see :func:`quenched.finite.starts.start`; V starts at the
+        mean eigenvalues times the identity, free means at 0.
+    seed : of a random start. max_steps : the largest number of steps.
+    damping : the weight of the old values, in [0, 1). tol : on the relative gradient of the risk.
+
+    Returns
+    -------
+    Passed, marked where ``tol`` was not met.
+
+    Raises
+    ------
+    ValueError : an argument out of its range, or a loss that is not finite at the start.
+
+    >>> from quenched.laws import single
+    >>> from quenched.losses.named import square
+    >>> from quenched.losses.response import Additive
+    >>> sample = draw(single(), square, Additive(0.1), alpha=2.0, dim=100, seed=0)
+    >>> passed = pass_messages(sample, square, 0.1)
+    >>> passed.result.value, bool(passed.gradient[-1] < 1e-8)
+    ('converged', True)
+    """
+    data, population = sample.data._replace(label=arrays(sample.data.label)), sample.population
+    if population.covariances.ndim != 2:
+        raise ValueError(f"sample must have diagonal covariances (B, d), got the shape {population.covariances.shape}")
+    weight_decay, units = check.nonnegative("weight_decay", weight_decay), check.integer("units", units)
+    damping = check.scalar("damping", damping, 0.0, 1.0, open_high=True)
+    max_steps, tol = check.integer("max_steps", max_steps), check.positive("tol", tol)
+    params, grouping = arrays(params or {}), blocks(population.labels.cov, sample.index)
+    n, tokens, d = data.x.shape
+
+    w = start(init, d, units, rng=np.random.default_rng(stream(seed, "start")), population=population)
+    given = {name: check.array(f"scalars[{name!r}]", value) for name, value in (scalars or {}).items()}
+    trained = Trained(w, np.zeros((data.free.shape[-1], units)), given)
+    V = population.covariances.mean(axis=1)[:, None, None] * np.eye(units)
+    state, rows, result = State(trained, V, np.zeros((n, tokens, units))), [], RESULTS.max_steps
+    for count in range(max_steps + 1):
+        w, h = state.trained.w, preactivations(data, state.trained)
+        messages = Messages(h, state.f, state.V, w.T @ w / d, state.trained.scalars)
+        with float64(True):
+            answers = jax.tree.map(np.asarray, _answer(loss, messages, data._replace(x=None), params, grouping))
+        if not np.isfinite(answers.value) or not np.all(np.isfinite(answers.f)):
+            result = RESULTS.nonfinite
+            break
+        last = state
+        rows.append(_measure(data, population, free, weight_decay, state, h, answers, rows, loss.kinks is not None))
+        if rows[-1].optimality <= tol:
+            result = RESULTS.successful
+        state = _step(population.covariances, weight_decay, state, answers, rows[-1].field, damping)
+        if result or count == max_steps:
+            break
+        if state is None:
+            result = RESULTS.invalid
+            break
+    if not rows:
+        raise ValueError(f"loss must be finite at the start, got {float(answers.value)}")
+    w = last.trained.w
+    return Passed(
+        *last.trained,
+        trajectory={name: np.stack([row.overlaps[name] for row in rows]) for name in rows[0].overlaps},
+        gradient=np.array([row.gradient for row in rows]),
+        optimality=np.array([row.optimality for row in rows]),
+        risk=rows[-1].loss + 0.5 * weight_decay * float(np.sum(w**2)),
+        train_loss=rows[-1].loss / n,
+        result=result,
+    )
+
+
+def preactivations(data: Data, trained: Trained) -> np.ndarray:
+    """h = x w/sqrt(d) + free m_free, (n, L, r), without a copy of x."""
+    n, tokens, d = data.x.shape
+    h = data.x.reshape(n * tokens, d) @ trained.w / math.sqrt(d)
+    return h.reshape(n, tokens, -1) + data.free @ trained.free
+
+
+def _transpose(data: Data, f: np.ndarray) -> np.ndarray:
+    """x^T f/sqrt(d), (d, k), for f (n, L, k)."""
+    n, tokens, d = data.x.shape
+    return data.x.reshape(n * tokens, d).T @ f.reshape(n * tokens, -1) / math.sqrt(d)
+
+
+def _measure(data, population, free, weight_decay, state, h, answers: Answers, rows, kinked) -> Measured:
+    w, d = state.trained.w, data.x.shape[-1]
+    if kinked:
+        field = _transpose(data, answers.f)
+        gradient = -field
+    else:
+        field, gradient = np.split(_transpose(data, np.concatenate([answers.f, answers.g], axis=-1)), 2, axis=-1)
+    gradient = gradient + w @ (answers.gram_h + answers.gram_h.T) / d
+    others = [np.einsum("nlf,nlr->fr", data.free, answers.g), *answers.scalars_h.values()]
+    outer = math.sqrt(sum(float(np.sum(a**2)) for a in others))
+    size = math.hypot(np.linalg.norm(gradient + weight_decay * w), outer)
+    scale = max(
+        math.hypot(np.linalg.norm(gradient), outer),
+        weight_decay * max(float(np.linalg.norm(w)), math.sqrt(w.size)),
+    )
+    if weight_decay == 0.0 and rows:  # nothing cancels: compare with the start
+        scale = rows[0].gradient
+    optimality = size / max(scale, np.finfo(float).tiny)
+    if kinked:
+        optimality = max(optimality, float(answers.gap) / max(1.0, float(np.abs(h).max())))
+    overlaps = order_parameters(state.trained, population, free) | {"V": state.V} | state.trained.scalars
+    return Measured(overlaps, size, optimality, float(answers.value), field)
+
+
+def _step(eigenvalues, weight_decay, state: State, answers: Answers, field, damping) -> State | None:
+    """The next iterate; None where the quadratic form that it minimises is not positive definite, or it runs away."""
+    (w, free, scalars), d = state.trained, eigenvalues.shape[1]
+    feedback = np.tensordot(eigenvalues.T, answers.slope / d, axes=1)
+    matrix = feedback + (answers.gram + answers.gram.T) / d + weight_decay * np.eye(w.shape[1])
+    if not np.all(np.linalg.eigvalsh(matrix)[:, 0] > 0.0):
+        return None
+    inverse = np.linalg.inv(matrix)
+    new = np.einsum("ij,ijk->ik", field + np.einsum("ij,ijk->ik", w, feedback), inverse)
+    if not np.abs(new).max() < _LARGE:
+        return None
+    V = np.tensordot(eigenvalues, inverse, axes=1) / d
+
+    def mixed(old, new):
+        return damping * old + (1.0 - damping) * new
+
+    layout = Layout((0, w.shape[1]), free.shape, tuple((name, np.shape(scalars[name])) for name in sorted(scalars)))
+    outer = layout.pack(Trained(w[:0], free, scalars))
+    longest = 1.0 + float(np.linalg.norm(outer))
+    moved = layout.unpack(outer + (1.0 - damping) * newton_step(answers.outer, answers.curvature, longest))
+    return State(Trained(mixed(w, new), moved.free, moved.scalars), mixed(state.V, V), mixed(state.f, answers.f))

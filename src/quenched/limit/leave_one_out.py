@@ -95,6 +95,11 @@ class LeaveOneOut:
         """The penalty that stands for zero."""
         return 1e-10 * float(self.eigenvalues[0])
 
+    @property
+    def penalties(self) -> tuple[float, float]:
+        """A range of penalties, from next to nothing to where little is learnt."""
+        return 1e-8 * float(self.eigenvalues[0]), 30.0 * float(self.eigenvalues[0])
+
     def residuals(self, penalty: float) -> np.ndarray:
         """What is left of each row's targets after their prediction from all other rows, (N, K).
 

@@ -22,84 +22,17 @@ W. Hu, J. Steinhardt (2022), arXiv:2203.06176. The excess and the positive mixtu
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
-
 import numpy as np
 
-from .leave_one_out import Freedom, LeaveOneOut, root
+from .leave_one_out import Freedom, LeaveOneOut
 from .mixture import Mixture, bounds
+from .population_curve import Reach, kappa_of
+from .score_errors import error_rate
 
 # How far 1 + x is trusted, as a standard error of the logarithm of what is measured at x: see _doubt.
 _SHAPE = 0.08
 _PRIOR = 0.2  # of log c, before any part of the sample was trained on
 _POINTS = 48
-
-
-class Reach(NamedTuple):
-    """What n samples at penalty a reach, arrays (J,): see :meth:`MeasuredCurve.reach`.
-
-    ``error`` mean square on fresh data; ``base`` its part B(kappa) that no further sample would remove at this kappa;
-    ``doubt`` (2, J) standard errors of log(error), downwards and upwards; ``extrapolated`` whether kappa lies below what
-    the rows could show.
-    """
-
-    error: np.ndarray
-    base: np.ndarray
-    freedom: Freedom
-    doubt: np.ndarray
-    extrapolated: np.ndarray
-
-
-def kappa_of(degrees, size, penalty, low, high) -> np.ndarray:
-    """The root of ``kappa (size - degrees(kappa)) = penalty`` within ``low`` and ``high``; all (J,)."""
-    return root(lambda kappa: kappa * (size - degrees(kappa)) - penalty, low, high)
-
-
-class Population:
-    """A known population: covariance eigenvalues ``omega`` (p,), squared target projections ``signal`` (p, K).
-
-    ``signal`` holds ``(e_i . Cov(x, y_k))^2`` for the eigenvectors e_i; ``variance`` (K,) those of the K targets,
-    noise included. Errors are averaged over targets. ``intercept``: whether one is fitted.
-
-    >>> curve = Population(np.ones(200), np.full((200, 1), 1 / 200), np.array([1.5]), intercept=False)
-    >>> reach = curve.reach(np.array([400]), np.array([100.0]))
-    >>> x = reach.freedom.df2 / (400 - reach.freedom.df2)
-    >>> bool(np.isclose(reach.error, reach.base * (1 + x))[0]), reach.extrapolated.tolist()
-    (True, [False])
-    """
-
-    samples = np.inf
-
-    def __init__(self, omega, signal, variance, *, intercept: bool):
-        kept = omega > 1e-14 * np.max(omega)
-        self.omega, self.signal = omega[kept], signal[kept].mean(axis=1)
-        self.variance, self.offset = float(np.mean(variance)), int(intercept)
-
-    def freedom(self, kappa) -> Freedom:
-        """Degrees of freedom at ``kappa`` (J,)."""
-        ratio = self.omega / (self.omega + kappa[:, None])
-        return Freedom(kappa, ratio.sum(axis=1), np.sum(ratio**2, axis=1))
-
-    def base(self, kappa) -> np.ndarray:
-        """B at ``kappa`` (J,): noise, misfit and bias."""
-        learnt = self.omega + 2.0 * kappa[:, None]
-        return self.variance - np.sum(self.signal * learnt / (self.omega + kappa[:, None]) ** 2, axis=1)
-
-    def solve(self, samples, penalty) -> Freedom:
-        """kappa and degrees of freedom of ``samples`` (J,) at ``penalty`` (J,)."""
-        size, penalty = np.broadcast_arrays(np.atleast_1d(samples) - float(self.offset), np.asarray(penalty, float))
-        low = np.full(size.shape, 1e-12 * self.omega.max())
-        high = 2.0 * (penalty + size * self.omega.max() + self.omega.sum()) / size
-        return self.freedom(kappa_of(lambda kappa: self.freedom(kappa).df1, size, penalty, low, high))
-
-    def reach(self, samples, penalty) -> Reach:
-        """The error of ``samples`` (J,) at ``penalty`` (J,), without doubt."""
-        freedom = self.solve(samples, penalty)
-        base = self.base(freedom.kappa)
-        size = np.atleast_1d(samples) - float(self.offset)
-        error = base / (1.0 - freedom.df2 / size) * (1.0 + self.offset / np.atleast_1d(samples))
-        return Reach(error, base, freedom, np.zeros((2, *error.shape)), np.zeros(error.shape, bool))
 
 
 class MeasuredCurve:
@@ -111,10 +44,8 @@ class MeasuredCurve:
 
     def __init__(self, loo: LeaveOneOut, features: int, excess=None):
         self.loo, self.samples, self.offset = loo, loo.samples, loo.samples - loo.size
-        top = float(loo.eigenvalues[0])
-        penalties = np.geomspace(max(1e-8 * top, loo.least), 30.0 * top, _POINTS)
+        penalties = np.geomspace(*loo.penalties, _POINTS)
         rows = loo.row_errors(penalties)
-        self.scatter = float(np.median(rows.std(axis=1) / rows.mean(axis=1))) / np.sqrt(loo.samples)
         seen = loo.freedom(penalties)
         self.seen, self.lowest = seen, float(seen.kappa[0]) if loo.interpolates else 0.0
         if excess is None:
@@ -171,15 +102,48 @@ class MeasuredCurve:
         direct = rows.mean(axis=1) * (1.0 + c * x) / (1.0 + c * x_here)
         shift, *widths = (np.interp(np.log(freedom.kappa), np.log(self._at), v) for v in (self._shift, *self._width))
         base = self._base(freedom.kappa) * np.exp(shift)
-        removed = np.maximum(0.0, freedom.df2 * (1.0 / self.loo.size - 1.0 / size))
-        weight = -np.expm1(-((removed / 0.15) ** 2))
+        weight = self._weight(size, freedom.df2)
         error = direct ** (1.0 - weight) * (base * (1.0 + c * x)) ** weight
         error = error * (1.0 + self.offset / samples) / (1.0 + self.offset / self.samples)
         scatter = rows.std(axis=1) / rows.mean(axis=1) / np.sqrt(self.samples)
         by_excess = log_c_error * (c * x / (1.0 + c * x) - c * x_here / (1.0 + c * x_here))
         by_shape = (1.0 - weight) * (_doubt(x_here) - _doubt(x))
-        doubt = np.sqrt(scatter**2 + by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2)
-        return Reach(error, error / (1.0 + c * x), freedom, doubt, beyond)
+        doubt = np.sqrt(by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2)
+        return Reach(error, error / (1.0 + c * x), freedom, scatter, doubt, beyond)
+
+    def rates(self, samples, penalty, coded) -> np.ndarray:
+        """Classification error rates of ``samples`` (J,) at ``penalty`` (J,), approximate (see :mod:`.score_errors`).
+
+        ``coded`` (N, K): the targets, +1 for a row's class and -1 otherwise. Beyond N samples, scores are taken at a
+        penalty where at most half of their error is sampling noise: of more, too little would be left to build on.
+        """
+        reach = self.reach(samples, penalty)
+        equivalent = self.solve(samples, penalty)[1]
+        penalties = np.geomspace(*self.loo.penalties, 200)
+        calm = penalties[np.argmax(self.loo.freedom(penalties).df2 <= 0.5 * self.loo.size)]
+        weight = self._weight(np.asarray(samples) - self.offset, reach.freedom.df2)
+        c, size = self.excess(reach.freedom.kappa)[0], np.asarray(samples) - self.offset
+        luck = c * _excess_ratio(reach.freedom.df2, size) + self.offset / size
+        found = np.empty(len(equivalent))
+        for j, at in enumerate(equivalent):
+            direct = self._rate(at, coded, lambda base, j=j: base * luck[j], c[j])
+            found[j] = direct
+            if weight[j] > 0.0:
+                safe = self._rate(max(at, calm), coded, lambda base, j=j: reach.base[j] * luck[j])
+                found[j] = direct ** (1.0 - weight[j]) * safe ** weight[j] if min(direct, safe) > 0.0 else safe
+        return found
+
+    def _rate(self, penalty, coded, noise, c=None) -> float:
+        """The rate where the sampling noise of the scores at ``penalty`` becomes ``noise(base)``."""
+        residuals, here = self.loo.residuals(penalty), self.loo.freedom(penalty)
+        c = self.excess(here.kappa)[0][0] if c is None else c
+        luck = c * _excess_ratio(here.df2, self.loo.size)[0] + self.offset / self.loo.size
+        base = np.mean(residuals**2) / (1.0 + luck)
+        return error_rate(coded - residuals, coded, noise(base) - base * luck, residuals.T @ residuals)
+
+    def _weight(self, size, df2) -> np.ndarray:
+        removed = np.maximum(0.0, df2 * (1.0 / self.loo.size - 1.0 / size))
+        return -np.expm1(-((removed / 0.15) ** 2))
 
 
 def _excess_ratio(df2, size):
@@ -199,7 +163,7 @@ def measure_excess(loo: LeaveOneOut, sizes, penalties, mean_square, errors):
     errors of their logarithms. Each size gives log c as a function of kappa; they are averaged with the weights of
     their errors and of the prior, log c = 0 +- 0.2. Returns kappa (M,), log c (M,) and its standard errors (M,).
     """
-    kappa = np.geomspace(*loo.freedom([max(loo.least, 1e-8 * loo.eigenvalues[0]), 30 * loo.eigenvalues[0]]).kappa, _POINTS)
+    kappa = np.geomspace(*loo.freedom(loo.penalties).kappa, _POINTS)
     precision, total = np.full(_POINTS, _PRIOR**-2), np.zeros(_POINTS)
     offset = loo.samples - loo.size
     for size, measured, error in zip(sizes, mean_square, errors, strict=True):

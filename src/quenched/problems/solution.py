@@ -57,7 +57,7 @@ class Solution:
     @property
     def jumps(self) -> bool:
         """Whether the proximal operator jumps with noticeable mass (the two forms of V_hat differ)."""
-        return bool(self.stein_gap > max(1e-4, 20.0 * self.quadrature_error))
+        return bool(self.stein_gap > max(1e-3, 3.0 * self.quadrature_error))
 
     @property
     def stable(self) -> bool:

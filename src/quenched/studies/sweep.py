@@ -12,6 +12,7 @@ import numpy as np
 
 from ..names import attributes
 from ..numerics import check
+from ..problems import solve_many
 from ..problems.compare import deviation
 
 CERTIFICATE = ("converged", "stable", "residual", "quadrature_error", "replicon")
@@ -26,8 +27,8 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     over : parameter name -> values, numbers or words. One dimension of the result each, in this order.
     simulate : arguments of ``problem.simulate`` (``dim``, ``seeds``, ...), or None for theory alone. One more key,
         ``every``, takes an experiment at every so-manieth value only of parameters that are numbers (default 1).
-    progress : ``progress(done, total, what)``, called before each point and once at the end.
-    options : given to ``problem.solve`` (``tol``, ``init``, ...).
+    progress : ``progress(done, total, what)``, called as points end.
+    options : given to :func:`quenched.problems.solve_many` (``tol``, ``init``, ...).
 
     Returns
     -------
@@ -68,9 +69,9 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     report = progress or (lambda done, total, what: None)
     total = len(indices) + len(measured)
     columns, failed = _Columns(shape), []
-    for done, index in enumerate(indices):
-        report(done, total, "theory")
-        status = _solve(problems[index], options, columns, index)
+    solutions = _solve([problems[i] for i in indices], options, lambda done: report(done, total, "theory"))
+    for index, solution in zip(indices, solutions, strict=True):
+        status = _enter(solution, columns, index)
         if status:
             failed.append(f"{_words(_point(grid, index))}: {status}")
     for done, index in enumerate(measured, start=len(indices)):
@@ -111,15 +112,27 @@ class _Columns:
         column[index] = value
 
 
-def _solve(problem, options, columns, index) -> str:
-    """Fill one point of theory; returns why it failed, or an empty string."""
+def _solve(problems, options, progress) -> list:
+    """A solution for each problem, or the exception with which it refused; in one program where that is possible."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the sweep warns once, for all points
-            solution = problem.solve(**options)
-    except (ValueError, ArithmeticError) as error:
-        columns.texts[index] = str(error)
-        return str(error)
+        return solve_many(problems, **options, progress=progress)
+    except (ValueError, ArithmeticError):
+        pass  # one of them refuses: which?
+    found = []
+    for done, problem in enumerate(problems):
+        progress(done)
+        try:
+            found += solve_many([problem], **options)
+        except (ValueError, ArithmeticError) as error:
+            found.append(error)
+    return found
+
+
+def _enter(solution, columns, index) -> str:
+    """Fill one point of theory; returns why it failed, or an empty string."""
+    if isinstance(solution, Exception):
+        columns.texts[index] = str(solution)
+        return str(solution)
     for name, value in {**solution.order_parameters, **solution.observables}.items():
         columns.put(name, index, value)
     for name in CERTIFICATE:

@@ -1,0 +1,87 @@
+"""State evolution: the overlaps that message passing has after every step, in the limit n, d -> infinity.
+
+One step is the saddle point's undamped, parallel update; its fixed points are the saddle points.
+Source: M. Bayati, A. Montanari (2011), arXiv:1001.3448; with labels, tokens and units: H. Cui (2024), arXiv:2409.13904.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..numerics import check
+from ..numerics.newton import newton_step
+from ..numerics.precision import float64
+from .channel import channel
+from .model import Model, as_numbers
+from .quadratures import scheme
+from .saddle import SINGULAR, Unknowns, smallest_eigenvalue, update
+from .solve import starting_point
+
+
+def evolve(model: Model, steps: int, init="uninformed", level: int | None = None) -> dict[str, np.ndarray]:
+    """The overlaps ``q``, ``V``, ``m``, ``theta``, ``Q`` and the trained scalars, name -> (steps + 1, ...), the start first.
+
+    ``init`` is a start of :func:`~quenched.limit.solve.starting_point`; ``level`` that of the quadrature, None for the finest but
+    one. Free means and trained scalars take one Newton step on the channel, as they do in message passing. ``ValueError`` where a
+    step leaves the region in which overlaps are defined.
+
+    >>> from quenched.laws import single
+    >>> from quenched.losses import Additive, square
+    >>> model = Model(single(), Additive(0.1), 2.0, 0.1, {}, {}, loss=square, units=1, observables=(), reads=(True,), frozen=())
+    >>> evolve(model, 30)["q"].shape, round(float(evolve(model, 30)["q"][-1, 0, 0, 0]), 6)
+    ((31, 1, 1, 1), 0.915571)
+    """
+    steps = check.integer("steps", steps)
+    model = as_numbers(model)
+    averages = scheme(model)
+    rule = averages.loss_rule(max(0, averages.levels - 2) if level is None else level)
+    unknowns = starting_point(model, init)
+    rows = [unknowns]
+    with float64(True):
+        for step in range(1, steps + 1):
+            singular = model.units > 1 and float(_smallest(model, unknowns)) < SINGULAR
+            new, outer = jax.device_get(_step(model, unknowns, rule, singular))
+            unknowns = _with_outer(model, unknowns, new, *outer)
+            if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(unknowns)):
+                raise ValueError(f"init must be overlaps from which state evolution can go on, got stuck at step {step}")
+            rows.append(unknowns)
+    table = [{**row.overlaps._asdict(), **row.scalars} for row in rows]
+    return {name: np.stack([np.asarray(row[name]) for row in table]) for name in table[0]}
+
+
+@jax.jit
+def _smallest(model: Model, unknowns: Unknowns):
+    return smallest_eigenvalue(model, unknowns.overlaps)
+
+
+@partial(jax.jit, static_argnames="singular")
+def _step(model: Model, unknowns: Unknowns, rule, singular: bool):
+    """One update, with gradient and Hessian of the channel in the free means and scalars."""
+    overlaps = unknowns.overlaps
+    free = np.flatnonzero(model.law.free)
+    outer, unravel = ravel_pytree((overlaps.m[free], unknowns.scalars))
+
+    def value(u):
+        m, scalars = unravel(u)
+        return channel(model, overlaps._replace(m=overlaps.m.at[free].set(m)), scalars, rule)
+
+    slopes = (jax.grad(value)(outer), jax.hessian(value)(outer)) if outer.size else (outer, jnp.zeros((0, 0)))
+    return update(model, unknowns, rule, singular).unknowns, slopes
+
+
+def _with_outer(model: Model, old: Unknowns, new: Unknowns, gradient, hessian) -> Unknowns:
+    if not gradient.size:
+        return new
+    free = np.flatnonzero(model.law.free)
+    outer, unravel = ravel_pytree((old.overlaps.m[free], old.scalars))
+    outer = np.asarray(outer)
+    longest = 1.0 + float(np.linalg.norm(outer))
+    means, scalars = unravel(outer + newton_step(gradient, hessian, longest))
+    m = np.array(new.overlaps.m)
+    m[free] = means
+    return Unknowns(new.overlaps._replace(m=m), jax.tree.map(np.asarray, scalars))

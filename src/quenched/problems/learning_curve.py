@@ -1,0 +1,293 @@
+"""How much is more data worth? The learning curve of a scikit-learn ridge estimator on the user's own data."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri
+
+from ..finite.ridge_path import PathTrials, measure_path, part_sizes
+from ..limit.leave_one_out import LeaveOneOut
+from ..limit.population_curve import PlugIn, Population
+from ..limit.ridge_curve import MeasuredCurve, measure_excess
+from ..numerics import check
+from .curve_results import BackTest, BestPenalty, Prediction, Required
+from .ridge_estimators import RidgeEstimator
+
+_ENDLESS = 1e9  # times the sample: as many rows as anyone asks for
+
+
+class LearningCurve:
+    """The test error of a scikit-learn estimator at any number of samples, also at more than there are.
+
+    ``curve = LearningCurve(Ridge(alpha=10.0)).fit(X, y)`` reads everything from the leave-one-out errors of the N rows at
+    all penalties, from one decomposition (:mod:`quenched.limit.ridge_curve`). Then it trains on parts of the rows, prints
+    this back-test, and shifts what it predicts by it.
+
+    Parameters
+    ----------
+    estimator : ``Ridge``, ``RidgeClassifier`` or ``LinearRegression``, with its ``alpha`` and ``fit_intercept``; or a
+        ``Pipeline`` of scalers (or feature maps that do not look at the targets) that ends in one.
+    level : probability that an interval is meant to hold, for one training set of the asked size tested without end.
+    route : "leave-one-out", "plug-in" (covariances of the rows in the formulas for a population: needs N >> p), or "auto"
+        for the first below N = 100 p and the second from there on.
+    trainings : trainings of the back-test at half the sample (in proportion more at smaller sizes).
+    seed, verbose : of the back-test's parts; whether to print it.
+
+    Observables: ``test_mse``, the mean square error against the labels as they are (averaged over targets; of a
+    classifier: over its scores, against its own -1/+1 coding), and for classifiers ``test_error``, the fraction of
+    wrong classes, which is *approximate*. Logistic regression is refused: ridge is where the formula holds.
+
+    **Two alphas.** scikit-learn's ``alpha`` is a penalty, ``sum (y - x.w)^2 + alpha |w|^2``. With our scores
+    ``x.w/sqrt(d)`` it is ``weight_decay * d``. Elsewhere in this package ``alpha`` is n/d, samples per input dimension;
+    here that number is never an argument: sizes are counted in samples.
+
+    Raises ``ValueError`` for estimators and data that it does not serve.
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import RidgeClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> curve = LearningCurve(RidgeClassifier(alpha=100.0), verbose=False).fit(X[:400], y[:400])
+    >>> 0.04 < float(curve.predict(1500)) < 0.10
+    True
+    """
+
+    def __init__(self, estimator, *, level=0.9, route="auto", trainings=6, seed=0, verbose=True):
+        self.estimator = RidgeEstimator.of(estimator)
+        self.level = check.scalar("level", level, 0.0, 1.0, open_low=True, open_high=True)
+        self.route = check.choice("route", route, ("auto", "leave-one-out", "plug-in"))
+        self.trainings = check.integer("trainings", trainings, 2)
+        self.seed, self.verbose = seed, bool(verbose)
+        self.samples, self.backtest, self._curve = 0, None, None
+
+    # ---- fitting -----------------------------------------------------------------------------------------------------
+
+    def fit(self, X, y) -> LearningCurve:
+        """Read the curve from inputs ``X`` (N, p) and targets ``y`` (N,), or (N, K) for a regression of several.
+
+        Rows must be independent, and N at least 20. Costs one decomposition of X and about ``4 * trainings`` smaller
+        ones. Returns the curve itself.
+        """
+        X = check.array("X", X, ndim=2)
+        targets, self.classes = self.estimator.targets(y)
+        if len(targets) != len(X):
+            raise ValueError(f"y must have one entry for each of the {len(X)} rows of X, got {len(targets)}")
+        if len(X) < 20:
+            raise ValueError(f"X must have 20 rows or more, got {len(X)}")
+        features, intercept = self.estimator.features(X), self.estimator.intercept
+        self.samples, self.dim = features.shape
+        self._coded = targets if self.classes is not None else None
+        plug_in = self.route == "plug-in" or (self.route == "auto" and self.samples >= 100 * self.dim)
+        loo = None if plug_in else LeaveOneOut.of(features, targets, intercept=intercept)
+        curve = PlugIn(features, targets, intercept=intercept) if plug_in else loo
+        penalties = self._penalties(loo.eigenvalues[0] if loo else curve.omega.max() * self.samples)
+        trials = measure_path(
+            lambda train, test: self.estimator.features(X, train, test), targets,
+            part_sizes(self.samples, max(8, 2 * targets.shape[1])), penalties, intercept=intercept,
+            classify=self.classes is not None, trainings=self.trainings, seed=self.seed,
+            reference=np.ones((len(penalties), self.samples)) if plug_in else loo.row_errors(penalties),
+        )  # fmt: skip
+        errors = np.maximum(trials.spread / np.sqrt(trials.counts)[:, None], 0.004)
+        if not plug_in:
+            curve = MeasuredCurve(loo, self.dim, measure_excess(loo, trials.sizes, penalties, trials.mean_square, errors))
+        self._curve, self._shift = curve, _Shift(curve, trials, self.samples, self._coded)
+        self.backtest = self._back_test(trials)
+        if self.verbose:
+            print(self.backtest)
+        return self
+
+    def fit_population(self, covariance, cross_covariance, variance) -> LearningCurve:
+        """The curve of a known population: ``covariance`` (p, p), ``cross_covariance`` (p,) or (p, K) = Cov(x, y), and the
+        ``variance`` of y, a number or (K,), noise included. Only ``test_mse`` follows from these. Returns the curve itself.
+        """
+        covariance = check.covariance("covariance", covariance)
+        cross = check.array("cross_covariance", cross_covariance)
+        cross, variance = cross.reshape(len(cross), -1), np.atleast_1d(check.array("variance", variance))
+        if len(cross) != len(covariance) or len(variance) != cross.shape[1]:
+            shapes = f"{covariance.shape}, {cross.shape} and {variance.shape}"
+            raise ValueError(f"covariance, cross_covariance, variance must be (p, p), (p, K), (K,), got {shapes}")
+        omega, vectors = np.linalg.eigh(covariance)
+        curve = Population(omega, vectors.T @ cross, variance, intercept=self.estimator.intercept)
+        explained = np.sum(curve.cross**2 / curve.omega[:, None], axis=0) if len(curve.omega) == len(omega) else 0.0
+        if np.any(explained > variance * (1.0 + 1e-9)):
+            raise ValueError(f"variance must be at least what the inputs explain, {np.max(explained):.6g}, got {variance}")
+        self.samples, self.dim, self.classes, self._coded = np.inf, len(omega), None, None
+        self._curve, self._shift, self.backtest = curve, None, None
+        return self
+
+    def _penalties(self, top: float) -> np.ndarray:
+        """Penalties for back-tests and for a search of the best: from next to nothing to shrinking everything."""
+        return np.unique(np.append(np.geomspace(1e-6 * top, 3.0 * top, 15), max(self.estimator.penalty, 1e-8 * top)))
+
+    def _back_test(self, trials: PathTrials) -> BackTest:
+        column = int(np.argmin(np.abs(trials.penalties - self.estimator.penalty)))
+        squares = self.classes is None
+        measured = (trials.mean_square if squares else trials.wrong)[:, column]
+        log_ratio = (self._shift.squares if squares else self._shift.rates)[:-1, column]
+        excess = (1.0, 0.0)
+        if isinstance(self._curve, MeasuredCurve):
+            kappa = self._curve.loo.freedom(self.estimator.penalty).kappa
+            c, log_error = self._curve.excess(kappa)
+            excess = (float(c[0]), float(c[0] * log_error[0]))
+        return BackTest(
+            trials.sizes, measured, measured * trials.spread[:, column] / np.sqrt(trials.counts),
+            measured * np.exp(-log_ratio), self._observable(None), self.estimator.penalty, excess, self._source,
+        )  # fmt: skip
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def predict(self, n_samples, *, observable: str | None = None, penalty: float | None = None) -> Prediction:
+        """The test error reached with ``n_samples``, a whole number or an array of them, with an interval.
+
+        ``observable``: "test_mse", or "test_error" (the default of classifiers); ``penalty``: another one than the
+        estimator's. At N samples this is the leave-one-out error.
+        """
+        observable = self._observable(observable)
+        penalty = self.estimator.penalty if penalty is None else check.nonnegative("penalty", penalty)
+        asked = np.asarray(n_samples)
+        if asked.dtype.kind not in "iuf" or asked.size == 0 or np.any(asked != np.rint(asked)) or np.any(asked < 2):
+            raise ValueError(f"n_samples must be whole numbers of at least 2, got {n_samples!r}")
+        mean, lower, upper, extrapolated = self._interval(asked.ravel().astype(float), penalty, observable)
+        shaped = (v.reshape(asked.shape) for v in (mean, lower, upper, extrapolated))
+        return Prediction(asked, *shaped, observable, penalty, self.level, observable == "test_error", self._source)
+
+    def tune(self, n_samples: int, *, observable: str | None = None) -> BestPenalty:
+        """The best penalty (scikit-learn's ``alpha``) at a number of samples, by a search on a grid that is refined once."""
+        n_samples, observable = check.integer("n_samples", n_samples, 2), self._observable(observable)
+        grid = np.geomspace(*self._search, 25)
+        for _ in range(2):
+            mean = self._interval(np.full(len(grid), float(n_samples)), grid, observable)[0]
+            best = int(np.argmin(mean))
+            found = float(grid[best])
+            grid = np.geomspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 13)
+        edge = not 1.01 * self._search[0] < found < 0.99 * self._search[1]
+        at = self.predict(n_samples, observable=observable, penalty=found)
+        return BestPenalty(found, at, self.predict(n_samples, observable=observable), edge)
+
+    def required(self, *, penalty: float | None = None, **target) -> Required:
+        """The number of samples from which on an error is met: ``required(test_error=0.05)`` or ``required(test_mse=0.1)``.
+
+        Where no number of samples is enough at this penalty, the result says so and gives the floor.
+        """
+        if len(target) != 1:
+            raise ValueError(f"required needs one target such as test_error=0.05, got {target or 'none'}")
+        ((observable, wanted),) = target.items()
+        observable, wanted = self._observable(observable), check.positive(observable, wanted)
+        known = self.samples if np.isfinite(self.samples) else 10.0 * self.dim
+        grid = np.unique(np.rint(np.geomspace(2.0, 1e5 * known, 161)))
+        floor = self.predict(int(_ENDLESS * known), observable=observable, penalty=penalty)
+        at = self.predict(grid, observable=observable, penalty=penalty)
+
+        def first(column):
+            """The smallest size on which, and on all larger ones, the column lies below what is wanted."""
+            above = np.flatnonzero(np.append(getattr(at, column) > wanted, float(getattr(floor, column)) > wanted))
+            start = above[-1] + 1 if len(above) else 0
+            if start >= len(grid):
+                return None
+            if start == 0:
+                return int(grid[0])
+            low, high = grid[start - 1], grid[start]
+            while high - low > max(1.0, 1e-3 * low):
+                middle = np.rint(0.5 * (low + high))
+                below = getattr(self.predict(middle, observable=observable, penalty=penalty), column) <= wanted
+                low, high = (low, middle) if below else (middle, high)
+            return int(high)
+
+        needed = first("mean")
+        extrapolated = needed is None or bool(self.predict(needed, observable=observable, penalty=penalty).extrapolated)
+        return Required(needed, first("lower"), first("upper"), wanted, floor, extrapolated)
+
+    def plot(self, ax=None, *, n_samples=None, observable: str | None = None):
+        """Draw the curve with its band, the back-test's points, and the sample's own size; returns the Axes."""
+        from .curve_plot import plot
+
+        return plot(self, ax, n_samples, self._observable(observable))
+
+    def __repr__(self) -> str:
+        if self._curve is None:
+            return f"LearningCurve({self.estimator.name}), not fitted"
+        return f"LearningCurve of {self._source}, {self.dim} features, penalty alpha = {self.estimator.penalty:.4g}"
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _source(self) -> str:
+        known = f"{self.samples} rows" if np.isfinite(self.samples) else "a known population"
+        return f"{self.estimator.name} from {known}"
+
+    @property
+    def _search(self) -> tuple[float, float]:
+        if isinstance(self._curve, MeasuredCurve):
+            top = self._curve.loo.eigenvalues[0]
+        else:
+            top = self._curve.omega.max() * (self.samples if np.isfinite(self.samples) else self.dim)
+        return 1e-6 * float(top), 3.0 * float(top)
+
+    def _observable(self, name: str | None) -> str:
+        if self._curve is None:
+            raise ValueError("the curve must be fitted first: call fit(X, y)")
+        known = ("test_mse",) if self.classes is None else ("test_error", "test_mse")
+        return known[0] if name is None else check.choice("observable", name, known)
+
+    def _interval(self, samples, penalty, observable):
+        """Mean, lower and upper end, and the flag of extrapolation, for ``samples`` (J,) at ``penalty``; all (J,)."""
+        samples, penalty = np.broadcast_arrays(samples, np.asarray(penalty, dtype=float))
+        reach = self._curve.reach(samples, penalty)
+        quantile = ndtri(0.5 + 0.5 * self.level)
+        if self._shift is None:
+            return reach.error, reach.error, reach.error, reach.extrapolated
+        shift, shift_error, luck = self._shift(samples, penalty, reach.freedom.df2, observable)
+        doubt = np.where(samples <= self.samples, 0.0, reach.doubt)  # within the sample the back-test has measured it
+        if observable == "test_mse":
+            mean, variance = reach.error * np.exp(shift), reach.scatter**2
+            low = high = mean
+        else:
+            mean = np.minimum(self._curve.rates(samples, penalty, self._coded) * np.exp(shift), 1.0)
+            low, high = mean, np.maximum(mean, 0.5 / self.samples)
+            variance = (1.0 - mean) / (high * self.samples)
+        down, up = np.exp(quantile * np.sqrt(variance + doubt**2 + shift_error**2 + luck**2))
+        top = np.inf if observable == "test_mse" else 1.0
+        return mean, low / down, np.minimum(high * up, top), reach.extrapolated
+
+
+class _Shift:
+    """Measured over predicted, interpolated in the logarithms of sample size and penalty; nothing at N and beyond."""
+
+    def __init__(self, curve, trials: PathTrials, samples: int, coded):
+        sizes, penalties = np.meshgrid(trials.sizes.astype(float), trials.penalties, indexing="ij")
+        shape, samples = sizes.shape, float(samples)
+        reach = curve.reach(sizes.ravel(), penalties.ravel())
+        self._sizes, self._penalties = np.log(np.append(trials.sizes, samples)), np.log(trials.penalties)
+        self.samples, self.offset = samples, curve.offset
+        self.squares = _closed(np.log(trials.mean_square / reach.error.reshape(shape)))
+        if coded is not None:
+            floor = 0.5 / samples
+            rates = curve.rates(sizes.ravel(), penalties.ravel(), coded).reshape(shape)
+            self.rates = _closed(np.log((trials.wrong + floor) / (rates + floor)))
+        self._errors = _closed(trials.spread / np.sqrt(trials.counts)[:, None])
+        # The luck of one training set: its share of the error shrinks as df2/n does.
+        at_n = curve.reach(np.full(len(trials.penalties), samples), trials.penalties).freedom.df2 / (samples - self.offset)
+        shares = reach.freedom.df2.reshape(shape) / (sizes - self.offset)
+        last = np.mean((trials.spread / shares)[-3:], axis=0) * at_n
+        self._spread, self._share = np.vstack([trials.spread, last]), at_n
+
+    def __call__(self, samples, penalty, df2, observable):
+        """log shift, its standard error, and the standard deviation of log(error) from training to training, (J,)."""
+        table = self.squares if observable == "test_mse" else self.rates
+        shift, error, luck = (self._at(values, samples, penalty) for values in (table, self._errors, self._spread))
+        below = np.maximum(0.0, self._sizes[0] - np.log(samples))  # smaller than any part that was trained on
+        logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))
+        share = df2 / (samples - self.offset) / np.interp(logs, self._penalties, self._share)
+        return shift, np.hypot(error, 0.15 * below), luck * np.where(samples > self.samples, np.minimum(share, 1.0), 1.0)
+
+    def _at(self, table, samples, penalty):
+        logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))
+        rows = np.stack([np.interp(logs, self._penalties, row) for row in table])
+        place = np.interp(np.log(samples), self._sizes, np.arange(len(rows)))
+        low = np.minimum(place.astype(int), len(rows) - 2)
+        columns, part = np.arange(len(logs)), place - low
+        return (1.0 - part) * rows[low, columns] + part * rows[low + 1, columns]
+
+
+def _closed(table) -> np.ndarray:
+    """The table with a row of zeros for the whole sample."""
+    return np.vstack([table, np.zeros(table.shape[1])])
