@@ -37,7 +37,8 @@ class PathTrials:
     - ``sizes`` (S,), ``penalties`` (G,), ``counts`` (S,): how many trainings each size got.
     - ``mean_square`` (S, G): squared error per row and target, mean over trainings; ``spread`` (S, G): standard
       deviation of its logarithm from training to training.
-    - ``wrong`` (S, G): fraction of rows given the wrong class; NaN for regression.
+    - ``wrong`` (S, G): fraction of rows given the wrong class, mean over trainings, and ``wrong_spread`` (S, G) its
+      standard deviation from training to training; NaN for regression.
     """
 
     sizes: np.ndarray
@@ -46,6 +47,7 @@ class PathTrials:
     mean_square: np.ndarray
     spread: np.ndarray
     wrong: np.ndarray
+    wrong_spread: np.ndarray
 
 
 def part_sizes(samples: int, smallest: int) -> np.ndarray:
@@ -98,7 +100,7 @@ def measure_path(
             square[trial] = np.mean((scores - y[test]) ** 2, axis=(1, 2)) / relative[:, test].mean(axis=1)
             wrong[trial] = np.mean(wrong_class(scores, y[test]), axis=1) if classify else np.nan
         counts.append(count)
-        rows.append((square.mean(axis=0), np.log(square).std(axis=0, ddof=1), wrong.mean(axis=0)))
+        rows.append((square.mean(axis=0), np.log(square).std(axis=0, ddof=1), wrong.mean(axis=0), wrong.std(axis=0, ddof=1)))
     columns = (np.array(column) for column in zip(*rows, strict=True))
     return PathTrials(np.asarray(sizes), np.asarray(penalties), np.array(counts), *columns)
 

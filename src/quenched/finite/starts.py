@@ -18,7 +18,8 @@ def start(
     - "zero": w = 0 (a saddle point of losses that are even in h: use "random" there).
     - "random": i.i.d. Gaussian entries of standard deviation ``scale``, so that w^T w / d is about scale^2.
     - "informed": the directions behind the data. Where there are targets, unit a starts at target a. Where there are
-      none, a single unit with one token and a label +-1 starts along the mean of label times input, and otherwise unit a starts along
+      none, a single unit with one token and a label +-1 starts along the mean of label times input, and otherwise
+      unit a starts along
       the a-th penalised class mean, each with |w|^2 = d. Units left over start at random, at a tenth of that size.
     - an array (d, r), or (d,) for one unit.
     """

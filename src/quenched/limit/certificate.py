@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ..laws.base import Conjugates, Overlaps
+from ..laws.base import Conjugates
 from . import observables as obs
 from .channel import jacobian_moments
 from .model import Model
-from .saddle import Outcome, Solver, Unknowns, energy, iterate, residual, scales, smallest_eigenvalue, update
+from .saddle import Outcome, Unknowns, energy, iterate, residual, scales, smallest_eigenvalue, update
 
 
 class Certificate(NamedTuple):
@@ -100,5 +100,3 @@ def certify_at(model, unknowns, quadrature, fine, observable_rules, plan):
 def solve_and_certify(model, start, quadrature, fine, observable_rules, solver, plan):
     outcome = iterate(model, start, quadrature, solver, plan.singular)
     return certify(model, outcome, fine, quadrature, observable_rules, plan)
-
-

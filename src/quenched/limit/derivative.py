@@ -31,7 +31,7 @@ def _linearise(model, unknowns, rule, rules, which, plan):
     p, unravel_p = ravel_pytree([jnp.asarray(leaves[i]) for i in which])
 
     def evaluate(y):
-        x, p = y[: unknowns_size], y[unknowns_size:]
+        x, p = y[:unknowns_size], y[unknowns_size:]
         new = list(leaves)
         for i, leaf in zip(which, unravel_p(p), strict=True):
             new[i] = leaf

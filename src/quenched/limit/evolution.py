@@ -19,7 +19,7 @@ from ..numerics.precision import float64
 from .channel import channel
 from .model import Model, as_numbers
 from .quadratures import scheme
-from .saddle import SINGULAR, Unknowns, smallest_eigenvalue, update
+from .saddle import SINGULAR, Unknowns, update
 from .solve import starting_point
 
 
@@ -44,7 +44,7 @@ def evolve(model: Model, steps: int, init="uninformed", level: int | None = None
     rows = [unknowns]
     with float64(True):
         for step in range(1, steps + 1):
-            singular = model.units > 1 and float(_smallest(model, unknowns)) < SINGULAR
+            singular = _smallest(model, unknowns) < SINGULAR
             new, outer = jax.device_get(_step(model, unknowns, rule, singular))
             unknowns = _with_outer(model, unknowns, new, *outer)
             if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(unknowns)):
@@ -54,9 +54,15 @@ def evolve(model: Model, steps: int, init="uninformed", level: int | None = None
     return {name: np.stack([np.asarray(row[name]) for row in table]) for name in table[0]}
 
 
-@jax.jit
-def _smallest(model: Model, unknowns: Unknowns):
-    return smallest_eigenvalue(model, unknowns.overlaps)
+def _smallest(model: Model, unknowns: Unknowns) -> float:
+    """The smallest relative eigenvalue of the covariance of (omega, h_*), over all labels and tokens with a variance."""
+    q, theta = (np.asarray(a) for a in (unknowns.overlaps.q, unknowns.overlaps.theta))
+    rho = np.asarray(model.law.targets()[0])
+    joint = np.concatenate([np.concatenate([q, theta], -1), np.concatenate([np.swapaxes(theta, 1, 2), rho], -1)], -2)
+    cov = np.asarray(model.law.labels().cov)
+    values = np.linalg.eigvalsh(np.tensordot(cov.reshape(-1, cov.shape[-1]), joint, axes=1))
+    values = values[values[:, -1] > 0.0]
+    return float(np.min(values[:, 0] / values[:, -1], initial=1.0))
 
 
 @partial(jax.jit, static_argnames="singular")

@@ -156,9 +156,7 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
         if plan.merged:
             rho = rho + additive * jnp.eye(t, dtype=rho.dtype)
         joint.append(jnp.block([[q, theta], [theta.T, rho]]) if with_target else q)
-        centre.append(
-            jnp.concatenate([moments.mean[token], moments.m_star[token]]) if with_target else moments.mean[token]
-        )
+        centre.append(jnp.concatenate([moments.mean[token], moments.m_star[token]]) if with_target else moments.mean[token])
         factors.append(psd_factors(joint[-1]))
     points = None
     if kinks is not None and len(joint) == 1 and joint[0].shape == (1, 1):

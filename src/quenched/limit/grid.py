@@ -13,7 +13,7 @@ from ..numerics.precision import float64
 from .certificate import Certificate, Plan, solve_and_certify
 from .model import as_numbers
 from .quadratures import scheme
-from .saddle import Solver
+from .saddle import SOLVER, Solver
 from .solve import Solved, certified, solve, starting_point
 
 #: Points mapped in one call: one compilation serves grids of every size.
@@ -29,7 +29,7 @@ def _mapped(models, starts, quadrature, fine, observable_rules, solver, plan) ->
     return jax.lax.map(one, (models, starts))
 
 
-def solve_many(models, init="uninformed", solver: Solver = Solver(), quadrature_tol=None, progress=None) -> list[Solved]:
+def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, progress=None) -> list[Solved]:
     """:func:`quenched.limit.solve.solve` of many models, in their order.
 
     Models of one structure are mapped (``lax.map``: on a CPU faster than ``vmap``, where one slow point makes all wait) on the

@@ -101,7 +101,7 @@ class MeasuredCurve:
         rows = self.loo.row_errors(equivalent)
         direct = rows.mean(axis=1) * (1.0 + c * x) / (1.0 + c * x_here)
         shift, *widths = (np.interp(np.log(freedom.kappa), np.log(self._at), v) for v in (self._shift, *self._width))
-        base = self._base(freedom.kappa) * np.exp(shift)
+        base = self._base(np.maximum(freedom.kappa, self._at[0])) * np.exp(shift)
         weight = self._weight(size, freedom.df2)
         error = direct ** (1.0 - weight) * (base * (1.0 + c * x)) ** weight
         error = error * (1.0 + self.offset / samples) / (1.0 + self.offset / self.samples)

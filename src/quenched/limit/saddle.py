@@ -12,7 +12,6 @@ from ..laws.base import Conjugates, Overlaps
 from .channel import ChannelOut, channel, conjugates
 from .model import Model
 
-
 #: Below this relative eigenvalue a covariance of the fields counts as singular.
 SINGULAR = 1e-10
 
@@ -32,6 +31,9 @@ class Solver(NamedTuple):
     max_steps: Any = 300
     tol: Any = 1e-8
     newton: Any = True
+
+
+SOLVER = Solver()
 
 
 class Update(NamedTuple):
@@ -214,7 +216,16 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
-    state = (flat, flat, infinite, infinite, jnp.asarray(solver.damping, flat.dtype), jnp.asarray(solver.warmup) + patience, 0, False)
+    state = (
+        flat,
+        flat,
+        infinite,
+        infinite,
+        jnp.asarray(solver.damping, flat.dtype),
+        jnp.asarray(solver.warmup) + patience,
+        0,
+        False,
+    )
     x, _, res, _, _, _, count, lost = jax.lax.while_loop(going, body, state)
     return Outcome(unravel(x), res, count, lost)
 

@@ -15,7 +15,7 @@ from ..numerics.results import RESULTS
 from .certificate import Certificate, Plan, solve_and_certify
 from .model import Model, as_numbers
 from .quadratures import scheme
-from .saddle import SINGULAR, Solver, Unknowns
+from .saddle import SINGULAR, SOLVER, Solver, Unknowns
 
 
 class Solved(NamedTuple):
@@ -36,9 +36,7 @@ def _mean_variances(law, units):
     rho, _ = law.targets()
     labels = law.labels()
     A, B, t = labels.mean.shape[-1], labels.cov.shape[-1], rho.shape[-1]
-    still = Conjugates(
-        jnp.zeros((B, r, r)), jnp.zeros((B, r, r)), jnp.zeros((A, r)), jnp.zeros((B, r, t)), jnp.zeros((r, r))
-    )
+    still = Conjugates(jnp.zeros((B, r, r)), jnp.zeros((B, r, r)), jnp.zeros((A, r)), jnp.zeros((B, r, t)), jnp.zeros((r, r)))
     return law.overlaps(still, 1.0).V[:, 0, 0], rho
 
 
@@ -46,7 +44,8 @@ def starting_point(model: Model, init="uninformed") -> Unknowns:
     """The overlaps that an iteration starts from (NumPy float64).
 
     ``"uninformed"``: q = V = the mean variance of each covariance, m = theta = 0. ``"informed"``: the units sit on the targets
-    (theta = 0.95 rho), or, without targets, along the mean directions. A dict of overlaps (``q``, ``m``, ``theta``, ``V``, ``Q``, trained scalars by
+    (theta = 0.95 rho), or, without targets, along the mean directions. A dict of overlaps (``q``, ``m``, ``theta``,
+    ``V``, ``Q``, trained scalars by
     name; scalars are broadcast, for q, V and Q times the identity) overrides the uninformed start, as does :class:`Unknowns`.
     """
     if isinstance(init, Unknowns):
@@ -93,7 +92,7 @@ def starting_point(model: Model, init="uninformed") -> Unknowns:
     return Unknowns(Overlaps(V, q, m, theta, Q), scalars)
 
 
-def solve(model: Model, init="uninformed", solver: Solver = Solver(), quadrature_tol=None, level: int = 0) -> Solved:
+def solve(model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
     Starts on a coarse quadrature and refines it until the error it causes in the overlaps is below ``quadrature_tol`` (relative).

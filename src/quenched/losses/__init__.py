@@ -5,6 +5,19 @@ from .named import NAMED, absolute, as_loss, hinge, huber, logistic, softmax, sq
 from .response import Additive, Finite, Flip, Probit, Response, Sign
 
 __all__ = [
-    "NAMED", "Additive", "Finite", "Flip", "Loss", "Probit", "Response", "Sign",
-    "absolute", "as_loss", "hinge", "huber", "logistic", "softmax", "square",
+    "NAMED",
+    "Additive",
+    "Finite",
+    "Flip",
+    "Loss",
+    "Probit",
+    "Response",
+    "Sign",
+    "absolute",
+    "as_loss",
+    "hinge",
+    "huber",
+    "logistic",
+    "softmax",
+    "square",
 ]

@@ -20,9 +20,7 @@ def argument_names(fn: Callable, what: str = "loss") -> tuple[str, ...]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be a Python function with named arguments, got {fn!r}") from error
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = tuple(
-        p.name for p in parameters if p.name in ARGUMENTS or (p.default is p.empty and p.kind not in variadic)
-    )
+    names = tuple(p.name for p in parameters if p.name in ARGUMENTS or (p.default is p.empty and p.kind not in variadic))
     unknown = [name for name in names if name not in ARGUMENTS]
     if unknown:
         raise ValueError(f"{what} asks for the argument {unknown[0]!r}; it may use {', '.join(ARGUMENTS)}")

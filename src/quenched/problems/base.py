@@ -71,7 +71,8 @@ class Problem:
         """The experiment: draw n = alpha dim samples, minimise the empirical risk, measure; for every seed.
 
         - ``dim``: d; ``seeds``: how many, or which.
-        - ``options``: ``init`` (``"random" | "informed" | "zero"`` or an array), ``restarts``, ``test_samples``, ``n_jobs``, ``progress``,
+        - ``options``: ``init`` (``"random" | "informed" | "zero"`` or an array), ``restarts``, ``test_samples``,
+          ``n_jobs``, ``progress``,
           and what else :func:`quenched.finite.simulate.simulate` takes.
 
         Returns :class:`quenched.Trials`, with the observable names of :meth:`solve`.
@@ -212,7 +213,8 @@ class Problem:
     def evaluate(self, **overlaps) -> dict[str, Any]:
         """Conjugates, free energy and one undamped update at any overlaps: a calculator for checking a derivation.
 
-        Overlaps (``V``, ``q``, ``m``, ``theta``, ``Q``, trained scalars) that are not given take their values of the uninformed start.
+        Overlaps (``V``, ``q``, ``m``, ``theta``, ``Q``, trained scalars) that are not given take their values of the
+        uninformed start.
         Returns a dict: the conjugates (``q_hat``, ...), ``free_energy``, the observables, ``update`` (name -> value) and
         ``residual`` (name -> relative difference between update and value).
         """

@@ -49,14 +49,16 @@ def _functions(activation):
 class Committee(Problem):
     """A soft committee machine that learns a soft committee machine: multi-index regression.
 
-    Minimises ``sum_mu 1/2 (sum_a sigma(h_a) - y)^2 + weight_decay/2 ||w||^2`` with ``y = sum_b sigma(h_*b) + sqrt(noise) z``, isotropic inputs
+    Minimises ``sum_mu 1/2 (sum_a sigma(h_a) - y)^2 + weight_decay/2 ||w||^2`` with ``y = sum_b sigma(h_*b) +
+    sqrt(noise) z``, isotropic inputs
     and orthonormal targets.
 
     - ``units``, ``target_units``: hidden units of the learner and of the target.
     - ``activation``: ``"erf"`` (erf(h / sqrt 2)), ``"tanh"``, or a smooth JAX function.
     - ``alpha`` > 0, ``weight_decay`` > 0, ``noise`` >= 0 (a variance).
 
-    Starts: ``"specialised"`` (unit a on target a) and ``"unspecialised"`` (all units alike, kept so); ``branches()`` ranks what they lead
+    Starts: ``"specialised"`` (unit a on target a) and ``"unspecialised"`` (all units alike, kept so); ``branches()``
+    ranks what they lead
     to. Order parameters ``q``, ``V``, ``Q`` (units x units), ``theta`` (units x targets). Observables ``test_mse`` (clean),
     ``test_mse_noisy``, ``train_loss``, ``free_energy``. Where the replicon exceeds one, replica symmetry is approximate.
 
@@ -139,7 +141,8 @@ class PhaseRetrieval(Problem):
     - ``alpha`` > 0, ``weight_decay`` > 0, ``noise`` >= 0 (a variance); isotropic inputs, target of unit-variance coordinates.
 
     Starts: ``"informed"`` (on the target) and ``"uninformed"`` (the sector theta = 0, which the sign symmetry protects). Order
-    parameters ``q``, ``V``, ``theta``, ``Q``. Observables ``test_mse`` (of h^2 against h_*^2), ``test_mse_noisy``, ``train_loss``, ``free_energy``.
+    parameters ``q``, ``V``, ``theta``, ``Q``. Observables ``test_mse`` (of h^2 against h_*^2), ``test_mse_noisy``,
+    ``train_loss``, ``free_energy``.
 
     Source: H. Cui (2024), arXiv:2409.13904.
 

@@ -31,7 +31,8 @@ def _cosine(model, overlaps):
 class GeneralizedLinear(Problem):
     """Learning a linear teacher's outcomes by penalised empirical risk minimisation.
 
-    Inputs ``x ~ N(0, Sigma)``, target ``h_* = x.w_* / sqrt(d)``; minimises ``sum_mu loss(x_mu.w / sqrt(d) [+ b], y_mu) + weight_decay/2 ||w||^2``.
+    Inputs ``x ~ N(0, Sigma)``, target ``h_* = x.w_* / sqrt(d)``; minimises ``sum_mu loss(x_mu.w / sqrt(d) [+ b],
+    y_mu) + weight_decay/2 ||w||^2``.
 
     - ``loss``: ``"square" | "logistic" | "hinge" | "huber" | "absolute"`` or a JAX function ``(h, label)`` of two numbers.
     - ``target``: the law of the outcome: ``"linear"`` (y = h_* + sqrt(noise) z), ``"sign"`` (y = sign(h_* + sqrt(noise) z)),
@@ -41,10 +42,12 @@ class GeneralizedLinear(Problem):
       for isotropic inputs and a teacher with coordinates of unit variance.
     - ``intercept``: fit an unpenalised intercept b.
 
-    Order parameters ``q``, ``V``, ``theta``, ``Q`` (and ``m``, the intercept). Observables: ``test_mse`` (against the clean target) and
+    Order parameters ``q``, ``V``, ``theta``, ``Q`` (and ``m``, the intercept). Observables: ``test_mse`` (against
+    the clean target) and
     ``test_mse_noisy`` (against noisy outcomes), or ``test_error`` for +-1 outcomes; ``train_loss``, ``cosine``, ``free_energy``.
 
-    These arguments give classical problems: ridge regression ``("square", "linear")``; logistic regression ``("logistic", "sign")``;
+    These arguments give classical problems: ridge regression ``("square", "linear")``; logistic regression
+    ``("logistic", "sign")``;
     the perceptron with maximal margin ``("hinge", "sign")`` at small weight decay; robust regression ``("huber", "linear")``.
 
     Source: B. Loureiro et al. (2021), arXiv:2102.08127; H. Cui (2024), arXiv:2409.13904.
@@ -109,7 +112,10 @@ def _law(spectrum, intercept):
     from .. import laws
 
     def make():
-        law = laws.single(spectrum)
+        try:
+            law = laws.single(spectrum)
+        except ValueError as error:
+            raise ValueError(f"spectrum is refused: {error}") from error
         return laws.with_free_mean(law) if intercept else law
 
     return _kept(("isotropic", intercept), make) if spectrum is None else make()

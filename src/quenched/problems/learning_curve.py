@@ -90,7 +90,7 @@ class LearningCurve:
         if not plug_in:
             curve = MeasuredCurve(loo, self.dim, measure_excess(loo, trials.sizes, penalties, trials.mean_square, errors))
         self._curve, self._shift = curve, _Shift(curve, trials, self.samples, self._coded)
-        self.backtest = self._back_test(trials)
+        self.backtest = self._back_test()
         if self.verbose:
             print(self.backtest)
         return self
@@ -118,20 +118,24 @@ class LearningCurve:
         """Penalties for back-tests and for a search of the best: from next to nothing to shrinking everything."""
         return np.unique(np.append(np.geomspace(1e-6 * top, 3.0 * top, 15), max(self.estimator.penalty, 1e-8 * top)))
 
-    def _back_test(self, trials: PathTrials) -> BackTest:
-        column = int(np.argmin(np.abs(trials.penalties - self.estimator.penalty)))
-        squares = self.classes is None
-        measured = (trials.mean_square if squares else trials.wrong)[:, column]
-        log_ratio = (self._shift.squares if squares else self._shift.rates)[:-1, column]
+    def _back_test(self) -> BackTest:
+        observable, penalty = self._observable(None), self.estimator.penalty
+        measured, errors = self.trained(observable)
         excess = (1.0, 0.0)
         if isinstance(self._curve, MeasuredCurve):
-            kappa = self._curve.loo.freedom(self.estimator.penalty).kappa
-            c, log_error = self._curve.excess(kappa)
+            c, log_error = self._curve.excess(self._curve.loo.freedom(penalty).kappa)
             excess = (float(c[0]), float(c[0] * log_error[0]))
-        return BackTest(
-            trials.sizes, measured, measured * trials.spread[:, column] / np.sqrt(trials.counts),
-            measured * np.exp(-log_ratio), self._observable(None), self.estimator.penalty, excess, self._source,
-        )  # fmt: skip
+        predicted = self._shift.predicted[observable][:, self._shift.column(penalty)]
+        return BackTest(self._shift.trials.sizes, measured, errors, predicted, observable, penalty, excess, self._source)
+
+    def trained(self, observable: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Errors of the trainings on parts of the sample at the estimator's penalty, and their standard errors, (S,)."""
+        trials, column = self._shift.trials, self._shift.column(self.estimator.penalty)
+        if self._observable(observable) == "test_mse":
+            mean, spread = trials.mean_square[:, column], trials.spread[:, column] * trials.mean_square[:, column]
+        else:
+            mean, spread = trials.wrong[:, column], trials.wrong_spread[:, column]
+        return mean, spread / np.sqrt(trials.counts)
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -250,20 +254,30 @@ class LearningCurve:
 
 
 class _Shift:
-    """Measured over predicted, interpolated in the logarithms of sample size and penalty; nothing at N and beyond."""
+    """Measured over predicted, interpolated in the logarithms of sample size and penalty; nothing at N and beyond.
+
+    ``log(measured/predicted)`` is 0 +- ``_PRIOR`` before it is measured, so what is noise of few trainings is not copied.
+    """
+
+    _PRIOR = 0.1
 
     def __init__(self, curve, trials: PathTrials, samples: int, coded):
         sizes, penalties = np.meshgrid(trials.sizes.astype(float), trials.penalties, indexing="ij")
-        shape, samples = sizes.shape, float(samples)
+        shape, samples, root_count = sizes.shape, float(samples), np.sqrt(trials.counts)[:, None]
         reach = curve.reach(sizes.ravel(), penalties.ravel())
         self._sizes, self._penalties = np.log(np.append(trials.sizes, samples)), np.log(trials.penalties)
-        self.samples, self.offset = samples, curve.offset
-        self.squares = _closed(np.log(trials.mean_square / reach.error.reshape(shape)))
+        self.samples, self.offset, self.trials = samples, curve.offset, trials
+        self.predicted = {"test_mse": reach.error.reshape(shape)}
+        ratios = {"test_mse": trials.mean_square / self.predicted["test_mse"]}
+        errors = {"test_mse": trials.spread / root_count}
         if coded is not None:
             floor = 0.5 / samples
             rates = curve.rates(sizes.ravel(), penalties.ravel(), coded).reshape(shape)
-            self.rates = _closed(np.log((trials.wrong + floor) / (rates + floor)))
-        self._errors = _closed(trials.spread / np.sqrt(trials.counts)[:, None])
+            self.predicted["test_error"], ratios["test_error"] = rates, (trials.wrong + floor) / (rates + floor)
+            errors["test_error"] = trials.wrong_spread / (trials.wrong + floor) / root_count
+        trust = {name: self._PRIOR**2 / (self._PRIOR**2 + error**2) for name, error in errors.items()}
+        self._tables = {name: _closed(trust[name] * np.log(ratio)) for name, ratio in ratios.items()}
+        self._errors = {name: _closed(np.sqrt(trust[name]) * error) for name, error in errors.items()}
         # The luck of one training set: its share of the error shrinks as df2/n does.
         at_n = curve.reach(np.full(len(trials.penalties), samples), trials.penalties).freedom.df2 / (samples - self.offset)
         shares = reach.freedom.df2.reshape(shape) / (sizes - self.offset)
@@ -272,12 +286,16 @@ class _Shift:
 
     def __call__(self, samples, penalty, df2, observable):
         """log shift, its standard error, and the standard deviation of log(error) from training to training, (J,)."""
-        table = self.squares if observable == "test_mse" else self.rates
-        shift, error, luck = (self._at(values, samples, penalty) for values in (table, self._errors, self._spread))
+        tables = self._tables[observable], self._errors[observable], self._spread
+        shift, error, luck = (self._at(table, samples, penalty) for table in tables)
         below = np.maximum(0.0, self._sizes[0] - np.log(samples))  # smaller than any part that was trained on
         logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))
         share = df2 / (samples - self.offset) / np.interp(logs, self._penalties, self._share)
         return shift, np.hypot(error, 0.15 * below), luck * np.where(samples > self.samples, np.minimum(share, 1.0), 1.0)
+
+    def column(self, penalty: float) -> int:
+        """The column of the tables that holds a penalty."""
+        return int(np.argmin(np.abs(self.trials.penalties - penalty)))
 
     def _at(self, table, samples, penalty):
         logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))

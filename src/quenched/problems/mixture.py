@@ -25,12 +25,14 @@ def _multiclass_error(h, label):
 class MixtureClassification(Problem):
     """Linear classification of a Gaussian mixture by penalised empirical risk minimisation.
 
-    - ``loss``: a margin loss of ``label * h`` for two classes with labels -1 and 1 (``"logistic" | "hinge" | "square"``, or a JAX function
+    - ``loss``: a margin loss of ``label * h`` for two classes with labels -1 and 1 (``"logistic" | "hinge" |
+      "square"``, or a JAX function
       ``(h, label)`` of two numbers), or ``"softmax"``: the cross-entropy of K classes with labels 0..K-1, one unit a class.
     - ``law``: a one-token law without target, such as :func:`quenched.laws.mixture`.
     - ``alpha`` > 0: samples per dimension; ``weight_decay`` > 0; ``intercept``: fit unpenalised intercepts.
 
-    Observables ``test_error``, ``train_loss``, ``free_energy``. Order parameters ``q``, ``V`` by covariance, ``m`` by mean direction, ``Q``.
+    Observables ``test_error``, ``train_loss``, ``free_energy``. Order parameters ``q``, ``V`` by covariance, ``m``
+    by mean direction, ``Q``.
 
     Source: B. Loureiro et al. (2021), arXiv:2106.03791; H. Cui (2024), arXiv:2409.13904.
 

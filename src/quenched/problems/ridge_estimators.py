@@ -80,9 +80,9 @@ class RidgeEstimator:
         if y.dtype.kind == "f" and not np.all(y == np.rint(y)):
             raise ValueError("y must hold classes for RidgeClassifier, got numbers with a fractional part")
         classes, counts = np.unique(y, return_counts=True)
-        if len(classes) < 2 or counts.min() < 3:
+        if len(classes) < 2 or counts.min() < 2:
             rare = classes[counts.argmin()].item()
-            raise ValueError(f"y must hold two or more classes of three rows or more, got {rare!r} {counts.min()} times")
+            raise ValueError(f"y must hold two or more classes of two rows or more, got {rare!r} {counts.min()} times")
         if len(classes) == 2:
             return np.where(y == classes[1], 1.0, -1.0)[:, None], classes
         return np.where(y[:, None] == classes, 1.0, -1.0), classes

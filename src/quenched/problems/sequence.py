@@ -24,7 +24,8 @@ class SequenceProblem(Problem):
     - ``alpha``: samples per input dimension; ``weight_decay``: lambda > 0; ``units``: r.
     - ``params``: fixed numbers, traced and differentiable; ``scalars``: trained and unpenalised numbers (their start).
     - ``response``: the law of the outcome given the target (:mod:`quenched.losses`); then ``label`` is the outcome.
-    - ``observables``: name -> function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``, ``params``, averaged over fresh
+    - ``observables``: name -> function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``,
+      ``params``, averaged over fresh
       data. A function that returns a boolean is averaged with nodes split at its jumps.
     - ``freeze``: overlaps held at zero, ``{"theta": 0}`` or ``{"m": 0}``: a sector that a symmetry protects.
 

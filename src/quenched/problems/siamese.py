@@ -32,8 +32,10 @@ class Siamese(Problem):
     - ``spectrum``: the covariance of the clusters, a number, a vector of equally weighted eigenvalues (mu is spread evenly over
       them), or a :class:`quenched.laws.SpectralLaw` that holds the direction mu itself (then ``separation`` is not used).
 
-    Starts: ``"informed"`` (along mu) and ``"uninformed"`` (the sector m = 0). Order parameters ``q``, ``V``, ``m``, ``Q``. Observables ``test_error``
-    (of sign(h_1 h_2)), ``train_loss``, ``free_energy``. At small weight decay the proximal operator jumps between its two sign-related
+    Starts: ``"informed"`` (along mu) and ``"uninformed"`` (the sector m = 0). Order parameters ``q``, ``V``, ``m``,
+    ``Q``. Observables ``test_error``
+    (of sign(h_1 h_2)), ``train_loss``, ``free_energy``. At small weight decay the proximal operator jumps between
+    its two sign-related
     wells and replica symmetry is approximate: the solution says so.
 
     Source: H. Cui (2024), arXiv:2409.13904.
@@ -67,7 +69,10 @@ class Siamese(Problem):
             values = np.atleast_1d(check.array("spectrum", 1.0 if spectrum is None else spectrum))
             check.array("spectrum", values, ndim=1)
             tau = np.full((values.size, 1), self.separation)
-            spectrum = laws.SpectralLaw(np.full(values.size, 1.0 / values.size), values[:, None], directions=tau)
+            try:
+                spectrum = laws.SpectralLaw(np.full(values.size, 1.0 / values.size), values[:, None], directions=tau)
+            except ValueError as error:
+                raise ValueError(f"spectrum is refused: {error}") from error
         if spectrum.gram.shape[-1] != 1 or spectrum.eigenvalues.shape[1] != 1:
             raise ValueError("spectrum must hold one covariance and one direction (the mean mu)")
         mean = np.array([[[-1.0], [-1.0]], [[-1.0], [1.0]], [[1.0], [-1.0]], [[1.0], [1.0]]])

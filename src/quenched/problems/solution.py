@@ -96,7 +96,8 @@ class Solution:
     def average(self, fn, law=None, training: bool = False):
         """An observable that the problem did not list, without solving again.
 
-        - ``fn``: a function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``, ``params`` by name, or a dict of them.
+        - ``fn``: a function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``, ``params`` by name,
+          or a dict of them.
         - ``law``: a test law other than the training law (a distribution shift), with other label probabilities, mean or covariance
           coefficients on the *same* basis of directions; directions that only the test law uses are listed in both.
         - ``training``: average over the training set (h at the proximal operator) and not over fresh data.
