@@ -27,6 +27,7 @@ NAMES = {
     "positive": Name("share of positive pairs", "probability", "probability that a pair belongs together"),
     "learning_rate": Name(r"learning rate $\eta$", "1", "learning rate"),
     "dim": Name(r"dimension $d$", "1", "input dimension of the experiment"),
+    "penalty": Name("penalty", "1", "scikit-learn's alpha: sum of squares + penalty |w|^2"),
     "n_samples": Name(r"samples $n$", "samples", "number of samples"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),

@@ -118,8 +118,8 @@ def curve(data, observable: str, x: str | None = None, *, ax=None, log: str = ""
         color = COLOURS[index % len(COLOURS)]
         line(part[x], part[observable], part["trusted"], ax=ax, color=color, label=text or "theory")
         if simulated:
-            dim = json.loads(data.attrs["simulate"])["dim"]
-            shown = "_simulation" if others else f"simulation, $d = {dim}$"
+            dim = json.loads(data.attrs["simulate"]).get("dim")
+            shown = "_simulation" if others else "simulation" + (f", $d = {dim}$" if dim else "")
             mean, error = part[f"{observable}_mean"], part[f"{observable}_se"]
             points(part[x], mean, error, part["trials"] > 1, ax=ax, color=color, label=shown)
     grid = np.asarray(data[x].values, dtype=float)

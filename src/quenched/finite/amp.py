@@ -73,6 +73,13 @@ class Passed:
     train_loss: float
     result: RESULTS
 
+    def rotated(self, rotation: np.ndarray) -> Passed:
+        """The same with the units of every iterate mixed by an orthogonal (r, r) matrix, a symmetry of the loss."""
+        matrices = {name: rotation.T @ self.trajectory[name] @ rotation for name in ("q", "V", "Q")}
+        matrices |= {"m": self.trajectory["m"] @ rotation, "theta": rotation.T @ self.trajectory["theta"]}
+        trajectory = {**self.trajectory, **matrices}
+        return dataclasses.replace(self, w=self.w @ rotation, free=self.free @ rotation, trajectory=trajectory)
+
 
 # ---- the channel of a sample: proximal points and derivatives, compiled once for a loss and its shapes -------------
 

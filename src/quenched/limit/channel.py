@@ -71,7 +71,8 @@ def _null_term(model, f, names, shared):
             if size > r and "target" in extra:
                 extra = {**extra, "target": extra["target"].at[token].add(shift[r:])}
             elif size > r:
-                extra = {**extra, "label": extra["label"] + shift[r]}
+                label = extra["label"]
+                extra = {**extra, "label": label + shift[r] if label.ndim == 0 else label.at[token].add(shift[r:])}
             return envelope.moreau(model.loss, omega, f.V, extra)
 
         zero = jnp.zeros(size, f.omega.dtype)
@@ -128,13 +129,15 @@ def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature) -> M
     def one_label(mean, cov, value):
         f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, model.loss.kinks)
 
+        size = jnp.max(jnp.abs(f.omega)) + 1e-300
+
         def slope(omega, extra):
             if model.loss.moreau is not None:
                 return jax.grad(envelope.moreau, argnums=1)(model.loss, omega, f.V, extra), 0.0
             h = envelope.prox(model.loss, omega, f.V, extra)
             minus_f = jax.grad(envelope.evaluate, argnums=1)(model.loss, h, extra)
             miss = jnp.max(jnp.abs(h - omega + jnp.einsum("lab,lb->la", f.V, minus_f)))
-            return minus_f, miss / (1e-3 + jnp.max(jnp.abs(h - omega)))
+            return minus_f, miss / (1e-3 * size + jnp.max(jnp.abs(h - omega)))
 
         hessian = jax.jacfwd(slope, has_aux=True)  # of the envelope, in omega
         H, miss = over_nodes(hessian, names, f.node, shared)(f.omega)  # H: (N, L, r, L, r)

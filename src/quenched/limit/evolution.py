@@ -24,16 +24,19 @@ from .solve import starting_point
 
 
 def evolve(model: Model, steps: int, init="uninformed", level: int | None = None) -> dict[str, np.ndarray]:
-    """The overlaps ``q``, ``V``, ``m``, ``theta``, ``Q`` and the trained scalars, name -> (steps + 1, ...), the start first.
+    """The overlaps ``q``, ``V``, ``m``, ``theta``, ``Q`` and the trained scalars: name -> (steps + 1, ...), the start first.
 
-    ``init`` is a start of :func:`~quenched.limit.solve.starting_point`; ``level`` that of the quadrature, None for the finest but
-    one. Free means and trained scalars take one Newton step on the channel, as they do in message passing. ``ValueError`` where a
-    step leaves the region in which overlaps are defined.
+    ``init`` is a start of :func:`~quenched.limit.solve.starting_point`; ``level`` that of the quadrature, None for the finest
+    but one. Free means and trained scalars take one Newton step on the channel, as they do in message passing.
+    ``ValueError`` where a step leaves the region in which overlaps are defined, as it may from weights that lie exactly on the
+    target where outcomes are discrete: the quadrature cannot see the jump there.
 
     >>> from quenched.laws import single
     >>> from quenched.losses import Additive, square
-    >>> model = Model(single(), Additive(0.1), 2.0, 0.1, {}, {}, loss=square, units=1, observables=(), reads=(True,), frozen=())
-    >>> evolve(model, 30)["q"].shape, round(float(evolve(model, 30)["q"][-1, 0, 0, 0]), 6)
+    >>> numbers = dict(alpha=2.0, weight_decay=0.1, params={}, scalars={})
+    >>> structure = dict(loss=square, units=1, observables=(), reads=(True,), frozen=())
+    >>> q = evolve(Model(single(), Additive(0.1), **numbers, **structure), 30)["q"]
+    >>> q.shape, round(float(q[-1, 0, 0, 0]), 6)
     ((31, 1, 1, 1), 0.915571)
     """
     steps = check.integer("steps", steps)
@@ -47,22 +50,30 @@ def evolve(model: Model, steps: int, init="uninformed", level: int | None = None
             singular = _smallest(model, unknowns) < SINGULAR
             new, outer = jax.device_get(_step(model, unknowns, rule, singular))
             unknowns = _with_outer(model, unknowns, new, *outer)
-            if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(unknowns)):
-                raise ValueError(f"init must be overlaps from which state evolution can go on, got stuck at step {step}")
+            if not _defined(model, unknowns):
+                raise ValueError(f"init must be overlaps from which state evolution can go on, got lost in step {step}")
             rows.append(unknowns)
     table = [{**row.overlaps._asdict(), **row.scalars} for row in rows]
     return {name: np.stack([np.asarray(row[name]) for row in table]) for name in table[0]}
 
 
 def _smallest(model: Model, unknowns: Unknowns) -> float:
-    """The smallest relative eigenvalue of the covariance of (omega, h_*), over all labels and tokens with a variance."""
+    """The smallest relative eigenvalue of the covariance of (omega, h_*), over all labels and tokens."""
     q, theta = (np.asarray(a) for a in (unknowns.overlaps.q, unknowns.overlaps.theta))
     rho = np.asarray(model.law.targets()[0])
     joint = np.concatenate([np.concatenate([q, theta], -1), np.concatenate([np.swapaxes(theta, 1, 2), rho], -1)], -2)
     cov = np.asarray(model.law.labels().cov)
     values = np.linalg.eigvalsh(np.tensordot(cov.reshape(-1, cov.shape[-1]), joint, axes=1))
-    values = values[values[:, -1] > 0.0]
-    return float(np.min(values[:, 0] / values[:, -1], initial=1.0))
+    return float(np.min(values[:, 0] / np.maximum(values[:, -1], np.finfo(float).tiny)))
+
+
+def _defined(model: Model, unknowns: Unknowns) -> bool:
+    """All finite, and every token's susceptibility positive."""
+    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(unknowns)):
+        return False
+    cov = np.asarray(model.law.labels().cov)
+    V = np.tensordot(cov.reshape(-1, cov.shape[-1]), np.asarray(unknowns.overlaps.V), axes=1)
+    return bool(np.all(np.linalg.eigvalsh(V)[:, 0] >= 0.0))
 
 
 @partial(jax.jit, static_argnames="singular")

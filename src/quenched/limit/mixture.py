@@ -62,12 +62,12 @@ def bounds(kappa, values, errors, at) -> np.ndarray:
     def fits(point, value):
         return Mixture.fit(kappa, values, errors, 2, through=(point, value)).misfit(kappa, values, errors) <= allowed
 
-    found = np.empty((len(at), 2))
+    found, least = np.empty((len(at), 2)), 1e-9 * values.min()
     for row, point in zip(found, at, strict=True):
         centre = float(best(point)[0])
-        for side, end in enumerate((1e-3 * values.min(), 2.0 * values.max())):
-            inside, outside = np.log(max(centre, 1e-3 * values.min())), np.log(end)
-            for _ in range(9):
+        for side, end in enumerate((least, 2.0 * values.max())):
+            inside, outside = np.log(max(centre, least)), np.log(end)
+            for _ in range(10):
                 middle = 0.5 * (inside + outside)
                 inside, outside = (middle, outside) if fits(point, np.exp(middle)) else (inside, middle)
             row[side] = np.exp(inside)

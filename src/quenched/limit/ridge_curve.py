@@ -32,6 +32,7 @@ from .score_errors import error_rate
 # How far 1 + x is trusted, as a standard error of the logarithm of what is measured at x: see _doubt.
 _SHAPE = 0.08
 _PRIOR = 0.2  # of log c, before any part of the sample was trained on
+_TREND = 0.4  # how much of that doubt is left in a comparison of two sizes
 _POINTS = 48
 
 
@@ -105,7 +106,8 @@ class MeasuredCurve:
         weight = self._weight(size, freedom.df2)
         error = direct ** (1.0 - weight) * (base * (1.0 + c * x)) ** weight
         error = error * (1.0 + self.offset / samples) / (1.0 + self.offset / self.samples)
-        scatter = rows.std(axis=1) / rows.mean(axis=1) / np.sqrt(self.samples)
+        # Residuals share what was fitted to them: N rows count as N - df2.
+        scatter = rows.std(axis=1) / rows.mean(axis=1) * np.sqrt((1.0 + np.minimum(x_here, 9.0)) / self.samples)
         by_excess = log_c_error * (c * x / (1.0 + c * x) - c * x_here / (1.0 + c * x_here))
         by_shape = (1.0 - weight) * (_doubt(x_here) - _doubt(x))
         doubt = np.sqrt(by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2)
@@ -174,7 +176,7 @@ def measure_excess(loo: LeaveOneOut, sizes, penalties, mean_square, errors):
         expected = expected * (1.0 + offset / size) / (1.0 + offset / loo.samples)
         lever = x / (1.0 + x) - x_here / (1.0 + x_here)
         log_c = np.clip(np.log(measured / expected) / lever, -1.5, 1.5)
-        spread = np.hypot(error, 0.4 * _doubt(x)) / lever
+        spread = np.hypot(error, _TREND * _doubt(x)) / lever
         at, order = np.log(here.kappa), np.argsort(here.kappa)
         outside = np.maximum(0.0, np.maximum(at.min() - np.log(kappa), np.log(kappa) - at.max()))
         spread = np.hypot(np.interp(np.log(kappa), at[order], spread[order]), 0.15 * outside)

@@ -80,7 +80,9 @@ def scales(model: Model, unknowns: Unknowns) -> Unknowns:
     """The natural size of every unknown, block by block: what residuals are relative to."""
     o = unknowns.overlaps
     rho, _ = model.law.targets()
-    q = jnp.max(jnp.abs(o.q), initial=0.0)
+    # q = 0 is legal: overlaps far below the susceptibility (and the variance of the data, V <= variance / weight_decay) count as 0
+    floor = 1e-8 * jnp.max(jnp.abs(o.V), initial=0.0) * jnp.minimum(1.0, model.weight_decay)
+    q = jnp.maximum(jnp.max(jnp.abs(o.q), initial=0.0), floor)
     tiny = 1e-300
 
     def block(a, natural=0.0):
@@ -90,7 +92,7 @@ def scales(model: Model, unknowns: Unknowns) -> Unknowns:
     return Unknowns(
         Overlaps(
             V=block(o.V),
-            q=block(o.q),
+            q=block(o.q, floor),
             m=block(o.m, root),
             theta=block(o.theta, root * jnp.sqrt(jnp.max(jnp.abs(jnp.asarray(rho)), initial=0.0))),
             Q=block(o.Q, 1e-3 * q),

@@ -49,14 +49,20 @@ def error_rate(scores, coded, change: float, covariance, seed: int = 0) -> float
 
 
 def _sharpened(scores, coded, noise) -> np.ndarray:
-    """Scores (N, K) whose covariance within each class is smaller by ``noise`` (K, K), as far as it has that to lose."""
-    labels = coded[:, 0] > 0.0 if coded.shape[1] == 1 else coded.argmax(axis=1)
-    out = scores.copy()
-    for label in np.unique(labels):
+    """Scores (N, K) whose covariance within each class is smaller by ``noise`` (K, K), as far as it has that to lose.
+
+    The covariance of a class with few rows is taken mostly from all classes together.
+    """
+    labels = (coded[:, 0] > 0.0).astype(int) if coded.shape[1] == 1 else coded.argmax(axis=1)
+    present, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    centres = np.stack([scores[labels == label].mean(axis=0) for label in range(len(present))])
+    centred = scores - centres[labels]
+    pooled, few = centred.T @ centred / len(scores), 3.0 * coded.shape[1]
+    out = centres[labels]
+    for label, count in enumerate(counts):
         rows = labels == label
-        centre = scores[rows].mean(axis=0)
-        covariance = np.atleast_2d(np.cov(scores[rows].T, bias=True))
-        out[rows] = centre + (scores[rows] - centre) @ _least_moving_map(covariance, noise)
+        covariance = (centred[rows].T @ centred[rows] + few * pooled) / (count + few)
+        out[rows] += centred[rows] @ _least_moving_map(covariance, noise)
     return out
 
 

@@ -92,16 +92,38 @@ def starting_point(model: Model, init="uninformed") -> Unknowns:
     return Unknowns(Overlaps(V, q, m, theta, Q), scalars)
 
 
+def refuse_impossible(model: Model, start: Unknowns) -> None:
+    """``ValueError`` for overlaps that no weights have: not finite, or a covariance of the fields that is not one."""
+    o, rho = start.overlaps, np.asarray(model.law.targets()[0])
+    for name, value in {**o._asdict(), **start.scalars}.items():
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"init[{name!r}] must hold finite numbers only, got {value.tolist()}")
+    cov = np.asarray(model.law.labels().cov)
+    joint = np.concatenate([np.concatenate([o.q, o.theta], 2), np.concatenate([np.swapaxes(o.theta, 1, 2), rho], 2)], 1)
+    for name, matrix, what in (
+        ("V", o.V, "positive semi-definite"),
+        ("q", o.q, "positive semi-definite"),
+        ("theta", joint, "small enough that [[q, theta], [theta^T, rho]] is a covariance"),
+    ):
+        assembled = np.einsum("clb,bij->clij", cov, matrix)
+        low, high = np.linalg.eigvalsh(assembled)[..., 0], np.abs(assembled).max(axis=(2, 3))
+        if np.any(low < -1e-9 * high):
+            raise ValueError(f"init[{name!r}] must be {what}, got {getattr(o, name).tolist()}")
+
+
 def solve(model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
     Starts on a coarse quadrature and refines it until the error it causes in the overlaps is below ``quadrature_tol`` (relative).
-    A start that fails is tried again with more damping, then by continuation from a larger weight decay.
+    A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
+    dimension, where that is cheap, on finer quadratures.
     """
     model = as_numbers(model)
     averages = scheme(model)
     tol = averages.tolerance if quadrature_tol is None else quadrature_tol
     start = starting_point(model, init)
+    if isinstance(init, dict):
+        refuse_impossible(model, start)
     singular, steps = False, 0
     with float64(True):
         while True:
@@ -110,7 +132,10 @@ def solve(model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_t
             if not singular and end.null < SINGULAR:
                 singular = True
             elif not (end.residual <= solver.tol):
-                break
+                if averages.dimension > 1 or level + 2 >= averages.levels:
+                    break
+                level = min(level + 2, averages.levels - 2)
+                continue
             elif end.quadrature_error > tol and level + 2 < averages.levels:
                 level += 1
             else:

@@ -30,7 +30,7 @@ def scalar(name: str, value, low: float = -np.inf, high: float = np.inf, *, open
         return value
     wanted = allowed or _range_in_words(low, high, open_low, open_high)
     try:
-        number = float(value) if not isinstance(value, (str, bytes, bool)) and np.ndim(value) == 0 else None
+        number = float(value) if not isinstance(value, (str, bytes, bool, np.bool_)) and np.ndim(value) == 0 else None
     except (TypeError, ValueError):
         number = None
     if number is None or not np.isfinite(number):
@@ -78,6 +78,8 @@ def array(name: str, value, ndim: int | None = None, shape: tuple | None = None)
     """``value`` as a float64 array of finite numbers, of ``ndim`` axes or of ``shape`` (None entries are free)."""
     if not traced(value):
         try:
+            if np.iscomplexobj(value):
+                raise TypeError("complex")
             value = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be an array of numbers, got {value!r}") from error

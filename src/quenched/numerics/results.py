@@ -13,7 +13,7 @@ class RESULTS(enum.Enum):
     prox = "the proximal operator did not converge at every quadrature node"
     max_steps = "not converged: the largest number of steps was reached"
     invalid = "not converged: the iteration left the region where the saddle point is defined"
-    nonfinite = "not converged: the loss or its derivatives are not finite"
+    nonfinite = "not converged: the loss, its derivatives or an observable are not finite"
 
     def __bool__(self) -> bool:
         return self is RESULTS.successful

@@ -11,6 +11,9 @@ import numpy as np
 from ..numerics import check
 from .base import Problem
 
+#: What a solution calls its order parameters and the observables that every problem has.
+_TAKEN = ("V", "q", "m", "theta", "Q", "V_hat", "q_hat", "m_hat", "theta_hat", "Q_hat", "free", "train_loss", "free_energy")
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SequenceProblem(Problem):
@@ -38,7 +41,7 @@ class SequenceProblem(Problem):
     ...     alpha=2.0, weight_decay=0.1,
     ...     observables={"test_error": lambda h, label: label * h[0, 0] < 0})
     >>> round(float(problem.solve()["test_error"]), 4)
-    0.2021
+    0.2322
     """
 
     law: Any
@@ -76,18 +79,24 @@ class SequenceProblem(Problem):
         for name in ("params", "scalars"):
             if name in loss.names and not getattr(self, name):
                 raise ValueError(f"loss uses {name!r}, so {name} must name at least one number, got {{}}")
-        clash = set(self.scalars) & {"V", "q", "m", "theta", "Q", "free"}
-        if clash:
-            raise ValueError(f"scalars must not be called {sorted(clash)[0]!r}, the name of an overlap")
-        for name, fn in dict(self.observables).items():
+        for name in ("observables", "freeze"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must be a dict, got {getattr(self, name)!r}")
+        for table in ("scalars", "observables"):
+            clash = sorted(set(getattr(self, table)) & {*_TAKEN, *(self.scalars if table == "observables" else ())})
+            if clash:
+                raise ValueError(f"{table} must not be called {clash[0]!r}, a name that a solution has already")
+        targets = self.law.targets()[0].shape[-1]
+        for name, fn in self.observables.items():
             if not callable(fn):
                 raise ValueError(f"observables[{name!r}] must be a function, got {fn!r}")
-            argument_names(fn, f"observables[{name!r}]")
-        for name, value in dict(self.freeze).items():
+            for used in argument_names(fn, f"observables[{name!r}]"):
+                if (used in ("params", "scalars") and not getattr(self, used)) or (used == "target" and targets == 0):
+                    raise ValueError(f"observables[{name!r}] uses {used!r}, but the problem has none")
+        for name, value in self.freeze.items():
             if name not in ("m", "theta") or np.any(np.asarray(value) != 0):
                 raise ValueError(f"freeze may hold 'm' or 'theta' at 0, got {name!r}: {value!r}")
-        rho, _ = self.law.targets()
-        if rho.shape[-1] == 0 and ("target" in loss.names or self.response is not None):
+        if targets == 0 and ("target" in loss.names or self.response is not None):
             raise ValueError("loss or response reads the target, but law has none (t = 0)")
         C, L, A = self.law.labels().mean.shape
         if loss.scalar and (L != 1 or self.units != 1):
