@@ -14,7 +14,7 @@ os.environ["MPLBACKEND"] = "agg"
 # Annotated shapes are checked at every call of these rooms. The other rooms take what users give them, and refuse it
 # in sentences of their own.
 _CHECKED = [f"quenched.{room}" for room in ("numerics", "laws", "losses", "limit")]
-jaxtyping.install_import_hook(_CHECKED, "beartype.beartype")
+jaxtyping.install_import_hook(_CHECKED, "typecheck.check")
 
 
 @pytest.fixture

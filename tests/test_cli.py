@@ -9,6 +9,8 @@ import time
 import jax
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import Ridge, RidgeClassifier
 
 import quenched as qn
 from quenched import cli
@@ -106,6 +108,40 @@ def test_compare_lays_theory_beside_experiment(tmp_path, capsys):
     assert "test_mse_noisy" in out and "+-" in out and "se" in out
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "compare.csv").read_text().startswith("name,theory,mean,standard_error,deviation\n")
+
+
+@pytest.fixture
+def digits(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    np.save(tmp_path / "X.npy", X[:200] / 16.0)
+    np.save(tmp_path / "y.npy", y[:200])
+    return [str(tmp_path / "X.npy"), str(tmp_path / "y.npy")]
+
+
+def test_curve_predicts_the_error_with_more_data(digits, tmp_path, capsys):
+    words = ["curve", *digits, "--penalty", "10", "--samples", "200", "1000", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert "test_error at penalty alpha = 10" in capsys.readouterr().out
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    rows = np.genfromtxt(tmp_path / "curve.csv", delimiter=",", names=True, usecols=("n_samples", "mean"))
+    curve = qn.LearningCurve(RidgeClassifier(alpha=10.0), verbose=False).fit(*map(np.load, digits))
+    assert rows["n_samples"].tolist() == [200, 1000]
+    np.testing.assert_allclose(rows["mean"], np.asarray(curve.predict([200, 1000])))
+
+
+def test_curve_takes_classes_as_numbers_if_told_so(digits, capsys):
+    assert cli.main(["curve", *digits, "--regression", "--json"]) == 0
+    prediction = json.loads(capsys.readouterr().out)["prediction"]
+    assert prediction["n_samples"] == [200, 400, 800]
+    curve = qn.LearningCurve(Ridge(alpha=1.0), verbose=False).fit(*map(np.load, digits))
+    np.testing.assert_allclose(prediction["mean"], np.asarray(curve.predict([200, 400, 800])))
+
+
+def test_curve_refuses_a_missing_file_and_a_pickle(digits, tmp_path, capsys):
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for path, sentence in ((tmp_path / "none.npy", "No such file"), (tmp_path / "o.npy", "Object arrays")):
+        assert cli.main(["curve", str(path), digits[1]]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import re
 import sys
 import types
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
 from quenched import cli, plotting
-from quenched.figures import mixture, report
+from quenched.figures import digits, mixture, report
+from quenched.figures.check import in_standard_errors
 
 
 def data(deviations, failed="", trusted=True):
@@ -28,7 +30,7 @@ def data(deviations, failed="", trusted=True):
 def tiny(monkeypatch):
     """A figure module that the page can be built from; its data are set by the test."""
     module = types.ModuleType("quenched.figures.tiny")
-    module.TITLE, module.CAPTION, module.OBSERVABLE = "A <tiny> figure", "What it shows.", "test_error"
+    module.TITLE, module.CAPTION = "A <tiny> figure", "What it shows."
     module.REFERENCES = ("A. Author (2020), arXiv:2002.11544",)
     module.data = data([0.5, -1.0, np.nan, 2.0])
 
@@ -37,6 +39,7 @@ def tiny(monkeypatch):
             progress(1, 1, "theory")
         return module.data
 
+    module.check = lambda data: in_standard_errors(data, "test_error")
     module.study, module.plot = study, lambda data: plotting.curve(data, "test_error")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
@@ -71,11 +74,11 @@ def test_page_is_self_contained(tiny, tmp_path):
     ],
 )
 def test_what_passes(made, passed):
-    assert report.check(made, "test_error").passed is passed
+    assert in_standard_errors(made, "test_error").passed is passed
 
 
 def test_doubtful_points_are_counted():
-    assert "3 points of theory are doubtful" in str(report.check(data([0.0] * 3, trusted=False), "test_error"))
+    assert "3 points of theory are doubtful" in in_standard_errors(data([0.0] * 3, trusted=False), "test_error").text
 
 
 def test_a_figure_that_fails_shows(tiny, tmp_path, monkeypatch, capsys):
@@ -101,3 +104,26 @@ def test_optimal_error_of_two_clusters_is_the_limit_of_strong_penalties():
         error = problem.replace(alpha=alpha, weight_decay=1e5).solve()["test_error"]
         assert float(error) == pytest.approx(mixture.bayes_error(alpha), abs=1e-5)
         assert float(problem.replace(alpha=alpha, weight_decay=0.1).solve()["test_error"]) > mixture.bayes_error(alpha)
+
+
+def test_digits_are_predicted_and_the_check_can_fail():
+    data = digits.study(quick=True)
+    verdict = digits.check(data)
+    assert verdict.passed and len(verdict.rows) == 27 and verdict.rows[0]["n_samples"] == 30
+    wrong = data.assign(test_mse=1.2 * data["test_mse"])
+    assert not digits.check(wrong).passed
+    assert not digits.check(data.assign(inside=0.5 * data["inside"])).passed
+    ax = digits.plot(data)
+    assert len(ax.containers) == 3 and ax.get_xscale() == ax.get_yscale() == "log"
+    plt.close(ax.figure)
+
+
+def test_mean_square_of_one_training_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(40, 3)), rng.normal(size=(40, 2))
+    order = np.random.default_rng((1, 5)).permutation(40)
+    train, test = order[:30], order[30:]
+    centred, shift = X[train] - X[train].mean(axis=0), Y[train].mean(axis=0)
+    w = np.linalg.solve(centred.T @ centred + 0.5 * np.eye(3), centred.T @ (Y[train] - shift))
+    expected = np.mean((shift + (X[test] - X[train].mean(axis=0)) @ w - Y[test]) ** 2)
+    assert digits._train(X, Y, 0.5, 30, 5) == pytest.approx(expected)

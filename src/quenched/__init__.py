@@ -19,7 +19,7 @@ _MODULES = ("figures", "finite", "laws", "limit", "losses", "names", "numerics",
 # Public name -> the module that holds it.
 _NAMES = {
     "GeneralizedLinear": "problems",
-    "LearningCurve": "problems",
+    "LearningCurve": "problems.learning_curve",
     "Loss": "losses.base",
     "SequenceProblem": "problems",
     "Solution": "problems",

@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--penalty", type=float, default=1.0, help="scikit-learn's alpha of ridge (default %(default)s)")
     curve.add_argument("--samples", type=int, nargs="+", metavar="N", help="numbers of samples to predict for")
     curve.add_argument("--regression", action="store_true", help="treat whole-number targets as numbers")
-    curve.add_argument("--out", metavar="DIR", help="write curve.png there")
+    curve.add_argument("--out", metavar="DIR", help="write curve.png and curve.csv there")
+    curve.add_argument("--json", action="store_true", help="print JSON")
     report = command(_report, "compute all figures and write them on one page of HTML, with PNG and CSV beside it")
     report.add_argument("--quick", action="store_true", help="smaller sizes: a few minutes on a laptop")
     report.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
@@ -244,20 +245,22 @@ def _curve(arguments) -> int:
     from sklearn.linear_model import Ridge, RidgeClassifier
 
     from quenched import plotting
-    from quenched.problems import LearningCurve
+    from quenched.problems.learning_curve import LearningCurve
 
     X, y = (np.load(path, allow_pickle=False) for path in (arguments.X, arguments.y))
-    classes = np.asarray(y).dtype.kind in "iubU" and not arguments.regression
+    classes = y.dtype.kind in "iubU" and not arguments.regression
     estimator = (RidgeClassifier if classes else Ridge)(alpha=arguments.penalty)
-    with _busy("fitting, and checking the prediction on smaller sizes of the same data"):
-        curve = LearningCurve(estimator).fit(X, y)
-    print(curve)
-    for n in arguments.samples or (len(X), 2 * len(X), 4 * len(X)):
-        print(f"{n} samples: {curve.predict(n_samples=n)}")
+    with _busy("fitting, and testing the prediction on parts of the data"):
+        curve = LearningCurve(estimator, verbose=False).fit(X, y)
+    prediction = curve.predict(arguments.samples or [len(X), 2 * len(X), 4 * len(X)])
+    if arguments.json:
+        print(json.dumps({"prediction": prediction.columns(), "backtest": curve.backtest.columns()}))
+    else:
+        print(curve.backtest, prediction, sep="\n\n")
     if arguments.out:
         with plotting.style("screen"):
-            path, _ = plotting.save(curve.plot(), f"{arguments.out}/curve.png")
-        print(f"written: {path}", file=sys.stderr)
+            path, _ = plotting.save(curve.plot(), f"{arguments.out}/curve.png", prediction.columns())
+        print(f"written: {path} and {path.with_suffix('.csv')}", file=sys.stderr)
     return OK
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from .. import plotting
 from ..problems import GeneralizedLinear
 from ..studies import sweep
+from .check import in_standard_errors
 
 TITLE = "Three losses on the labels of a linear teacher"
 CAPTION = (
@@ -24,6 +25,11 @@ def study(quick: bool = False, progress=None):
     over = {"loss": ["square", "logistic", "hinge"], "alpha": np.geomspace(0.2, 10.0, 41)}
     simulate = {"dim": 400, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
     return sweep(problem, over, simulate | {"every": 8}, progress=progress)
+
+
+def check(data):
+    """Deviations of the measured points in standard errors."""
+    return in_standard_errors(data, OBSERVABLE)
 
 
 def plot(data, ax=None):

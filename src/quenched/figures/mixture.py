@@ -8,6 +8,7 @@ from scipy.stats import norm
 from .. import laws, plotting
 from ..problems import MixtureClassification
 from ..studies import sweep
+from .check import in_standard_errors
 
 TITLE = "How much regularisation? Two Gaussian clusters"
 CAPTION = (
@@ -44,6 +45,11 @@ def bayes_error(alpha: float, norm_of_mean: float = 1.0) -> float:
     """
     signal = alpha * norm_of_mean**2
     return float(norm.cdf(-norm_of_mean * np.sqrt(signal / (1.0 + signal))))
+
+
+def check(data):
+    """Deviations of the measured points in standard errors."""
+    return in_standard_errors(data, OBSERVABLE)
 
 
 def plot(data, ax=None):

@@ -11,48 +11,10 @@ import re
 import time
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import plotting
+from .check import Check
 
-FIGURES = ("glm", "mixture")
-
-# What a comparison must meet: this share of points within three standard errors, and none beyond five.
-SHARE, NEAR, FAR = 0.95, 3.0, 5.0
-
-
-class Check(NamedTuple):
-    """How far the experiments of one figure lie from its theory.
-
-    ``rows``: one dict for each measured point (its parameters, theory, mean, standard error, deviation); ``doubtful``:
-    the number of points of theory that are not converged or not stable; ``failed``: what the sweep lists as failed.
-    """
-
-    rows: tuple[dict, ...]
-    doubtful: int
-    failed: str
-
-    @property
-    def deviations(self) -> np.ndarray:
-        """|deviation| of every measured point, in standard errors."""
-        return np.abs([row["deviation"] for row in self.rows])
-
-    @property
-    def passed(self) -> bool:
-        """Whether enough points were measured close enough to the theory, and no point failed."""
-        away = self.deviations
-        return bool(away.size and np.mean(away <= NEAR) >= SHARE and away.max() <= FAR and not self.failed)
-
-    def __str__(self) -> str:
-        away = self.deviations
-        if not away.size:
-            return "no point was measured"
-        text = (
-            f"{np.sum(away <= NEAR)} of {away.size} measured points lie within {NEAR:g} standard errors of the theory, "
-            f"the farthest at {away.max():.1f}"
-        )
-        return text + (f"; {self.doubtful} points of theory are doubtful (hollow)" if self.doubtful else "")
-
+FIGURES = ("glm", "mixture", "digits")
 
 class Page(NamedTuple):
     """The written page: ``path``, whether every figure ``passed`` its check, and a ``summary`` to print."""
@@ -60,15 +22,6 @@ class Page(NamedTuple):
     path: pathlib.Path
     passed: bool
     summary: str
-
-
-def check(data, observable: str) -> Check:
-    """The :class:`Check` of one observable of a sweep (see :func:`quenched.sweep`)."""
-    columns = {"theory": observable, "mean": "_mean", "standard error": "_se", "deviation": "_deviation"}
-    frame = data[[observable if name == observable else observable + name for name in columns.values()]]
-    frame = frame.to_dataframe().reset_index().dropna()
-    frame.columns = [*data["trusted"].dims, *columns]
-    return Check(tuple(frame.to_dict("records")), int((~data["trusted"]).sum()), data.attrs.get("failed", ""))
 
 
 def build(out="quenched-report", *, quick: bool = False, progress=None, names=None) -> Page:
@@ -83,14 +36,14 @@ def build(out="quenched-report", *, quick: bool = False, progress=None, names=No
         module = importlib.import_module(f"{__package__}.{name}")
         clock = time.perf_counter()
         data = module.study(quick, _headed(progress, f"figure {number} of {len(names)}, {name}"))
-        verdict = check(data, module.OBSERVABLE)
+        verdict = module.check(data)
         seconds = time.perf_counter() - clock
         with plotting.style("screen"):
             ax = module.plot(data)
             picture, _ = plotting.save(ax, out / f"{name}.png", data)
         _close(ax.figure)
         sections.append(_section(module, data, verdict, picture, seconds))
-        lines.append(f"{'ok  ' if verdict.passed else 'FAIL'} {module.TITLE}: {verdict} ({seconds:.0f} s)")
+        lines.append(f"{'ok  ' if verdict.passed else 'FAIL'} {module.TITLE}: {verdict.text} ({seconds:.0f} s)")
         passed &= verdict.passed
     path = out / "index.html"
     path.write_text(_page(sections, quick, time.perf_counter() - start), encoding="utf-8")
@@ -142,7 +95,7 @@ def _section(module, data, verdict: Check, picture: pathlib.Path, seconds: float
         f"<h2>{html.escape(module.TITLE)}</h2>"
         f'<img src="data:image/png;base64,{image}" alt="{html.escape(module.TITLE)}">'
         f"<p>{html.escape(module.CAPTION)}</p>"
-        f"<p class={'ok' if verdict.passed else 'failed'}>{html.escape(str(verdict))}.</p>{failed}"
+        f"<p class={'ok' if verdict.passed else 'failed'}>{html.escape(verdict.text)}.</p>{failed}"
         f"<details><summary>Every measured point</summary><table><tr>{head}</tr>{rows}</table></details>"
         f"<p class=small>{html.escape(data.attrs['problem'])}: {html.escape(settings)}. Computed in {seconds:.0f} s. "
         f'<a href="{picture.name}">Picture</a>, <a href="{picture.with_suffix(".csv").name}">numbers</a>. '

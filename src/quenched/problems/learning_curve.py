@@ -46,7 +46,8 @@ class LearningCurve:
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import RidgeClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> curve = LearningCurve(RidgeClassifier(alpha=100.0), verbose=False).fit(X[:400], y[:400])
+    >>> rows = np.random.default_rng(5).permutation(len(X))[:400]  # the digits of one writer lie side by side
+    >>> curve = LearningCurve(RidgeClassifier(alpha=100.0), verbose=False).fit(X[rows], y[rows])
     >>> 0.04 < float(curve.predict(1500)) < 0.10
     True
     """
@@ -256,10 +257,10 @@ class LearningCurve:
 class _Shift:
     """Measured over predicted, interpolated in the logarithms of sample size and penalty; nothing at N and beyond.
 
-    ``log(measured/predicted)`` is 0 +- ``_PRIOR`` before it is measured, so what is noise of few trainings is not copied.
+    Before it is measured, ``log(measured/predicted)`` is 0 +- a prior: what is noise of few trainings is not copied.
     """
 
-    _PRIOR = 0.1
+    _PRIOR = {"test_mse": 0.1, "test_error": 0.3}
 
     def __init__(self, curve, trials: PathTrials, samples: int, coded):
         sizes, penalties = np.meshgrid(trials.sizes.astype(float), trials.penalties, indexing="ij")
@@ -275,7 +276,7 @@ class _Shift:
             rates = curve.rates(sizes.ravel(), penalties.ravel(), coded).reshape(shape)
             self.predicted["test_error"], ratios["test_error"] = rates, (trials.wrong + floor) / (rates + floor)
             errors["test_error"] = trials.wrong_spread / (trials.wrong + floor) / root_count
-        trust = {name: self._PRIOR**2 / (self._PRIOR**2 + error**2) for name, error in errors.items()}
+        trust = {name: 1.0 / (1.0 + (error / self._PRIOR[name]) ** 2) for name, error in errors.items()}
         self._tables = {name: _closed(trust[name] * np.log(ratio)) for name, ratio in ratios.items()}
         self._errors = {name: _closed(np.sqrt(trust[name]) * error) for name, error in errors.items()}
         # The luck of one training set: its share of the error shrinks as df2/n does.

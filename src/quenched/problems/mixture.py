@@ -40,7 +40,7 @@ class MixtureClassification(Problem):
     >>> law = qn.laws.mixture(weights=[0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]], covariances=[1.0, 1.0], labels=[-1, 1])
     >>> square = qn.problems.MixtureClassification("square", law, alpha=2.0, weight_decay=0.1)
     >>> round(float(square.solve()["test_error"]), 4)
-    0.2067
+    0.2669
     """
 
     loss: Any
