@@ -16,6 +16,8 @@ from ..numerics.roots import psd_factors
 from .base import Loss
 
 MAX_STEPS = 80
+#: Nodes that are searched together on a CPU: all wait for the slowest of them, and their state should stay in the cache.
+TOGETHER = 32
 
 
 def evaluate(loss: Loss, h, extra):
@@ -51,7 +53,7 @@ def _closed_form(loss, omega, V, extra):
 def _smooth_prox(loss, omega, V, extra):
     if loss.prox is not None:
         return loss.prox(omega[0, 0], V[0, 0, 0], extra["label"])[None, None]
-    return _minimise(loss, omega, V, extra)
+    return _in_batches(functools.partial(_minimise, loss))(omega, V, extra)
 
 
 @_smooth_prox.defjvp
@@ -116,6 +118,28 @@ def starting_points(loss: Loss, omega, V, root, extra):
         if omega.shape[1] > 1:
             points += [reaching(target[:, ::-1])]
     return jnp.stack(points)
+
+
+def _in_batches(fn):
+    """``fn``, which ``vmap`` maps over few samples at a time (on a CPU; elsewhere over all at once)."""
+
+    @jax.custom_batching.custom_vmap
+    def batched(*args):
+        return fn(*args)
+
+    @batched.def_vmap
+    def rule(size, in_batched, *args):
+        leaves, tree = jax.tree.flatten(args)
+        mapped = jax.tree.leaves(in_batched)
+
+        def one(values):
+            values = iter(values)
+            return fn(*jax.tree.unflatten(tree, [next(values) if m else a for a, m in zip(leaves, mapped, strict=True)]))
+
+        together = TOGETHER if jax.default_backend() == "cpu" else size
+        return jax.lax.map(one, [a for a, m in zip(leaves, mapped, strict=True) if m], batch_size=min(together, size)), True
+
+    return batched
 
 
 def _minimise(loss, omega, V, extra):
