@@ -15,8 +15,9 @@ from ..numerics import gaussian
 from ..numerics.precision import float64
 from . import fields
 from . import observables as obs
+from .channel import channel
 from .model import Model, as_numbers, target_reads
-from .quadratures import observable_rule
+from .quadratures import observable_rule, scheme
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "jumps", "training"))
@@ -43,6 +44,23 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
             jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False))
             rule = observable_rule(model, fn, jumps)
         return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
+
+
+def energy_error(model: Model, overlaps: Overlaps, scalars, level: int) -> float:
+    """How much the free energy at a saddle point changes when the quadrature of ``level`` is refined once.
+
+    The energy is stationary there, so that to first order only the average of the envelope at fixed overlaps changes.
+    """
+    model = as_numbers(model)
+    averages = scheme(model)
+    if level + 1 >= averages.levels:
+        return 0.0
+    with float64(True):
+        coarse, fine = (float(_envelope(model, overlaps, scalars, averages.loss_rule(k))) for k in (level, level + 1))
+    return abs(float(model.alpha) * (fine - coarse))
+
+
+_envelope = jax.jit(channel)
 
 
 def _with_law(model, law):

@@ -111,12 +111,14 @@ def refuse_impossible(model: Model, start: Unknowns) -> None:
             raise ValueError(f"init[{name!r}] must be {what}, got {getattr(o, name).tolist()}")
 
 
-def solve(model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0) -> Solved:
+def solve(
+    model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True
+) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
     Starts on a coarse quadrature and refines it until the error it causes in the overlaps is below ``quadrature_tol`` (relative).
     A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
-    dimension, where that is cheap, on finer quadratures.
+    dimension, where that is cheap, on finer quadratures. Without ``rescue`` only the last is done: the others may leave the branch.
     """
     model = as_numbers(model)
     averages = scheme(model)
@@ -127,7 +129,7 @@ def solve(model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_t
     singular, steps = False, 0
     with float64(True):
         while True:
-            end = _attempt(model, averages, start, solver, level, singular, rescue=level == 0)
+            end = _attempt(model, averages, start, solver, level, singular, rescue=rescue and level == 0)
             steps += int(end.steps)
             if not singular and end.null < SINGULAR:
                 singular = True

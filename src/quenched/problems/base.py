@@ -37,6 +37,11 @@ class Problem:
         """The parameters by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def number(self, name: str):
+        """The real number or array of this name that the problem depends on, or None: what can be varied and differentiated."""
+        value = self.parameters.get(name)
+        return value if isinstance(value, (float, np.ndarray)) else None
+
     def replace(self, **changes) -> Problem:
         """The same problem with some parameters changed.
 
@@ -154,7 +159,7 @@ class Problem:
         """Solve the saddle point in the limit n, d -> infinity at n / d = alpha.
 
         - ``init``: where to start, ``"uninformed"``, ``"informed"``, a start of the problem's own, or a dict of overlaps, or a
-          :class:`Solution` of a neighbour (warm start).
+          :class:`Solution` of a neighbour (a warm start, which stays on its branch or fails).
         - ``tol``: tolerance of the relative residual of one undamped update.
         - ``quadrature_tol``: tolerance of the quadrature error; None for 1e-6 (5e-3 where the average has four or more
           dimensions and its rule is coarse or quasi-random).
@@ -179,7 +184,7 @@ class Problem:
             start, frozen = init, ()
         if frozen:
             model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
-        options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol)
+        options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol, rescue=not isinstance(init, Solution))
         if derivative.is_traced(model):
             found, solved = derivative.solve_traced(model, **options)
         else:
@@ -306,14 +311,14 @@ class Problem:
 
         names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
         for name in names:
-            if name not in self.parameters or not isinstance(getattr(self, name), (float, np.ndarray)):
+            if self.number(name) is None:
                 raise ValueError(f"wrt must name real parameters of {type(self).__name__}, got {name!r}")
 
         def value(numbers):
             return self.replace(**numbers).solve(**options)[of]
 
         with float64(True):
-            numbers = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in names}
+            numbers = {name: np.asarray(self.number(name), dtype=np.float64) for name in names}
             slopes = jax.tree.map(np.asarray, jax.jacrev(value)(numbers))
         return slopes[wrt] if isinstance(wrt, str) else slopes
 

@@ -25,7 +25,9 @@ class SequenceProblem(Problem):
     - ``law``: a :class:`quenched.laws.Law`; ``loss``: a JAX function that names the arguments it uses, a :class:`quenched.Loss`, or
       the name of a built-in loss of a scalar h and label.
     - ``alpha``: samples per input dimension; ``weight_decay``: lambda > 0; ``units``: r.
-    - ``params``: fixed numbers, traced and differentiable; ``scalars``: trained and unpenalised numbers (their start).
+    - ``params``: fixed numbers, traced and differentiable; :meth:`replace`, :meth:`gradient`, :meth:`tune` and sweeps know
+      them by name.
+      ``scalars``: trained and unpenalised numbers (their start).
     - ``response``: the law of the outcome given the target (:mod:`quenched.losses`); then ``label`` is the outcome.
     - ``observables``: name -> function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``,
       ``params``, averaged over fresh
@@ -101,6 +103,23 @@ class SequenceProblem(Problem):
         C, L, A = self.law.labels().mean.shape
         if loss.scalar and (L != 1 or self.units != 1):
             raise ValueError(f"loss {loss.name!r} takes a single number h, so units and tokens must be 1, got {self.units} and {L}")
+
+    def number(self, name: str):
+        """As for every problem, and the entries of ``params`` by their own names."""
+        return self.params.get(name) if name not in self.parameters else super().number(name)
+
+    def replace(self, **changes) -> SequenceProblem:
+        """The same problem with some parameters changed; entries of ``params`` may be given by their own names.
+
+        >>> import quenched as qn
+        >>> law, loss = qn.laws.single(), lambda h, params: (h[0, 0] - params["level"]) ** 2
+        >>> qn.SequenceProblem(law, loss, 1.0, 0.1, params={"level": 1.0}).replace(level=2.0).number("level").item()
+        2.0
+        """
+        inner = {name: changes.pop(name) for name in list(changes) if name in self.params and name not in self.parameters}
+        if inner:
+            changes["params"] = {**changes.get("params", self.params), **inner}
+        return super().replace(**changes)
 
     def _model(self):
         from ..limit.model import Model, target_reads
