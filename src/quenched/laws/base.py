@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from ..numerics.linalg import symmetrise
 
 
 class Overlaps(NamedTuple):
@@ -75,11 +76,6 @@ class Instance(NamedTuple):
     target: Float[np.ndarray, "n L t"]
     free: Float[np.ndarray, "n L F"]
     population: Population
-
-
-def symmetrise(a):
-    """The symmetric part of the last two axes."""
-    return 0.5 * (a + jnp.swapaxes(a, -1, -2))
 
 
 class Law(eqx.Module):

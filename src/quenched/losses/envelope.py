@@ -11,7 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ..numerics.linalg import ldl_factor, ldl_solve
+from ..numerics.linalg import ldl_factor, ldl_solve, symmetrise
 from ..numerics.roots import psd_factors
 from .base import Loss
 
@@ -29,7 +29,8 @@ def evaluate(loss: Loss, h, extra):
 
 
 def prox(loss: Loss, omega, V, extra):
-    """The global minimiser h (L, r) of the Moreau problem, for omega (L, r) and V (L, r, r)."""
+    """The global minimiser h (L, r) of the Moreau problem, for omega (L, r) and V (L, r, r); of V the symmetric part counts."""
+    V = symmetrise(V)
     return _smooth_prox(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[1]
 
 
@@ -38,6 +39,7 @@ def moreau(loss: Loss, omega, V, extra):
 
     ``dM/domega = -f``, ``dM/dV = -f f^T / 2``, ``dM/dextra = dloss/dextra`` with ``f = -grad loss(h)``.
     """
+    V = symmetrise(V)
     return _smooth_moreau(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[0]
 
 
@@ -100,24 +102,39 @@ def starting_points(loss: Loss, omega, V, root, extra):
     zero = jnp.zeros_like(omega)
     if loss.convex:
         return zero[None]
+    length, units = omega.shape
     _, pinv, _ = jax.vmap(psd_factors)(V)
     back = jnp.einsum("lab,lbc->lac", root, pinv)
 
     def reaching(h):
         return jnp.clip(jnp.einsum("lba,lb->la", back, h - omega), -20.0, 20.0)
 
-    size = omega.size
-    push = jnp.full_like(omega, 1.5 / size**0.5)
-    points = [zero, push, -push, reaching(zero), reaching(-omega)]
-    if size > 1:
-        pattern = jnp.where(jnp.arange(size).reshape(omega.shape) % 2 == 0, 1.0, -1.0)
-        points += [pattern * push, -pattern * push, reaching(omega[:, ::-1]), reaching(omega[::-1])]
+    points = [zero, reaching(zero), reaching(-omega)]
+    if omega.size == 1:
+        points += list(_lowest_wells(loss, omega, root, extra))
+    else:
+        push = jnp.full_like(omega, 1.5 / omega.size**0.5)
+        pattern = jnp.where(jnp.arange(omega.size).reshape(omega.shape) % 2 == 0, 1.0, -1.0)
+        points += [push, -push, pattern * push, -pattern * push]
+    if units > 1:
+        points.append(reaching(omega[:, ::-1]))
+    if length > 1:
+        points.append(reaching(omega[::-1]))
     target = extra.get("target")
     if target is not None and target.shape == omega.shape:
         points += [reaching(target), reaching(-target)]
-        if omega.shape[1] > 1:
-            points += [reaching(target[:, ::-1])]
+        if units > 1:
+            points.append(reaching(target[:, ::-1]))
     return jnp.stack(points)
+
+
+def _lowest_wells(loss, omega, root, extra, count: int = 3):
+    """The lowest local minima (count, 1, 1) of the objective of one number on a grid that is finest around u = 0."""
+    u = 2.0 * jnp.sinh(jnp.linspace(-3.0, 3.0, 129))[:, None, None]
+    value = jax.vmap(lambda u: 0.5 * jnp.sum(u * u) + evaluate(loss, omega + root[:, 0] * u, extra))(u)
+    around = jnp.concatenate([value[:1], value, value[-1:]])
+    well = (value <= around[:-2]) & (value <= around[2:])
+    return u[jax.lax.top_k(jnp.where(well, -value, -jnp.inf), count)[1]]
 
 
 def _in_batches(fn):

@@ -9,6 +9,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 
+def symmetrise(a):
+    """The symmetric part of the last two axes."""
+    return 0.5 * (a + jnp.swapaxes(a, -1, -2))
+
+
 def small_inverse(matrix):
     """The inverses of many small matrices (S, r, r) with positive definite real parts, by elimination without pivots."""
     r = matrix.shape[-1]
