@@ -21,7 +21,8 @@ from .model import Model
 
 def loss_layout(model: Model) -> fields.Layout:
     """The Gaussian fields that the loss sees."""
-    return fields.layout(model, model.loss.names, residual=model.loss.residual)
+    smooth = model.loss.kinks is None
+    return fields.layout(model, model.loss.names, residual=model.loss.residual, interpolate=smooth)
 
 
 def _extra(names, node, shared):

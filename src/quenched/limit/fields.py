@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..laws.base import Overlaps
 from ..numerics.gaussian import panel_rule
 from ..numerics.roots import psd_factors
+from .interpolation import outcome_nodes
 from .model import Model
 
 
@@ -21,32 +22,45 @@ class Layout(NamedTuple):
     merged: bool  # an additive outcome takes the target's place, its noise in the target's variance
     extra: bool  # additive noise beside the target
     noise: bool  # a standard normal z
-    outcomes: bool  # discrete outcomes are summed
+    outcomes: bool  # outcomes are summed: discrete ones, or the nodes of an interpolation
+    linked: bool  # the outcome is computed from the target and a normal number of its own
+
+    @property
+    def joint(self) -> bool:
+        """Whether a token's target is integrated together with its omega."""
+        return self.target or self.merged or self.linked
 
     def dimension(self, model: Model) -> int:
         """The number of Gaussian dimensions (without the outcomes)."""
         A, B, L, t, C = model.shape
         if self.residual:
             return 1
-        tokens = sum(model.reads) if (self.target or self.merged) else 0
-        return L * model.units + tokens * t + (L * t if self.extra else 0) + (1 if self.noise else 0)
+        tokens = sum(model.reads) if self.joint else 0
+        return L * model.units + tokens * t + (L * t if self.extra else 0) + int(self.linked) + int(self.noise)
 
 
-def layout(model: Model, names, residual: bool = False) -> Layout:
-    """The fields that an integrand with these argument names needs."""
+#: The most dimensions of omega for which a real outcome is interpolated; in more it is one more quasi-random dimension.
+INTERPOLATED = 3
+
+
+def layout(model: Model, names, residual: bool = False, interpolate: bool = False) -> Layout:
+    """The fields that an integrand with these argument names needs; ``interpolate``: it is smooth in a real outcome."""
     response = model.response
     additive = response is not None and response.additive_variance is not None
     label, target = "label" in names, "target" in names
+    linked = response is not None and response.linked and label
     A, B, L, t, C = model.shape
     if residual and additive and L == t == model.units == 1 and not target:
-        return Layout(True, False, False, False, False, False)
+        return Layout(True, False, False, False, False, False, False)
+    interpolate = interpolate and linked and not target and L * model.units <= INTERPOLATED
     return Layout(
         residual=False,
         target=target,
         merged=additive and label and not target,
         extra=additive and label and target,
         noise="noise" in names,
-        outcomes=response is not None and not additive and label,
+        outcomes=interpolate or (response is not None and not additive and not linked and label),
+        linked=linked and not interpolate,
     )
 
 
@@ -104,6 +118,8 @@ def fields(model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, ki
     moments = assemble(model, overlaps, mean, cov)
     if plan.residual:
         return _residual_fields(model, moments, quadrature, kinks)
+    if plan.outcomes and model.response.linked:
+        return _interpolated_fields(model, plan, moments, value, quadrature)
     if plan.outcomes:
         return _outcome_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes)
     return _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes)
@@ -130,19 +146,37 @@ def _outcome_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes
         cov = jnp.zeros((L, t, t), moments.rho.dtype)
         target = base.node["target"]
     else:
-        pinv = jax.vmap(lambda s: psd_factors(s)[1])(moments.q)
-        slope = jnp.einsum("lrt,lrs->lts", moments.theta, pinv)
-        cov = moments.rho - jnp.einsum("lts,lsu->ltu", slope, moments.theta)
-        target = moments.m_star + jnp.einsum("lts,nls->nlt", slope, base.omega - moments.mean)
+        target, cov = _target_given_omega(moments, base.omega)
     table = jax.vmap(lambda y: jax.vmap(lambda h: model.response.probability(y, h, cov))(target))(outcomes)
     K, N = table.shape
-
-    def tile(a):
-        return jnp.broadcast_to(a, (K, *a.shape)).reshape(K * N, *a.shape[1:])
-
-    node = {name: tile(a) for name, a in base.node.items() if name != "label"}
+    node = _tiled({name: a for name, a in base.node.items() if name != "label"}, K)
     node["label"] = jnp.repeat(outcomes, N)
-    return Fields(tile(base.omega), base.V, node, (table * base.weight).reshape(-1), base.covariance)
+    return Fields(_tiled(base.omega, K), base.V, node, (table * base.weight).reshape(-1), base.covariance)
+
+
+def _target_given_omega(moments, omega):
+    """Mean (N, L, t) and covariance (L, t, t) of the target's field at nodes ``omega`` (N, L, r)."""
+    pinv = jax.vmap(lambda s: psd_factors(s)[1])(moments.q)
+    slope = jnp.einsum("lrt,lrs->lts", moments.theta, pinv)
+    cov = moments.rho - jnp.einsum("lts,lsu->ltu", slope, moments.theta)
+    return moments.m_star + jnp.einsum("lts,nls->nlt", slope, omega - moments.mean), cov
+
+
+def _interpolated_fields(model, plan, moments, value, quadrature):
+    """Nodes for omega, times nodes of a real outcome; the rule holds nodes and weights for omega, then those for the outcome."""
+    nodes, weights, *rule = quadrature
+    base = _joint_fields(model, plan._replace(outcomes=False), moments, value, (nodes, weights), None, False, ())
+    labels, table = outcome_nodes(model.response, *_target_given_omega(moments, base.omega), model.reads, *rule)
+    node = _tiled({name: a for name, a in base.node.items() if name != "label"}, len(table))
+    return Fields(
+        _tiled(base.omega, len(table)), base.V, {**node, "label": labels.reshape(-1)}, (table * base.weight).reshape(-1),
+        base.covariance,
+    )  # fmt: skip
+
+
+def _tiled(tree, count: int):
+    """Arrays (N, ...) repeated as (count * N, ...)."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)).reshape(-1, *a.shape[1:]), tree)
 
 
 def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, outcomes=None):
@@ -151,7 +185,7 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
     additive = model.response.additive_variance if (plan.merged or plan.extra) else 0.0
     joint, centre, factors = [], [], []
     for token in range(L):
-        with_target = (plan.target or plan.merged) and model.reads[token]
+        with_target = plan.joint and model.reads[token]
         q, theta, rho = moments.q[token], moments.theta[token], moments.rho[token]
         if plan.merged:
             rho = rho + additive * jnp.eye(t, dtype=rho.dtype)
@@ -185,6 +219,9 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
         noisy = target + jnp.sqrt(additive) * x[:, used : used + L * t].reshape(-1, L, t)
         used += L * t
         node["label"] = noisy[:, 0, 0] if L == t == 1 else noisy
+    elif plan.linked:
+        node["label"] = jax.vmap(model.response.outcome)(target, x[:, used])
+        used += 1
     elif outcomes is None:
         node["label"] = jax.tree.map(lambda v: jnp.broadcast_to(v, (len(x), *jnp.shape(v))), value)
     if plan.target:

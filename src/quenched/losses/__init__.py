@@ -2,13 +2,14 @@
 
 from .base import Loss
 from .named import NAMED, absolute, as_loss, hinge, huber, logistic, softmax, square
-from .response import Additive, Finite, Flip, Probit, Response, Sign
+from .response import Additive, Finite, Flip, Link, Probit, Response, Sign
 
 __all__ = [
     "NAMED",
     "Additive",
     "Finite",
     "Flip",
+    "Link",
     "Loss",
     "Probit",
     "Response",

@@ -18,8 +18,13 @@ class Response(eqx.Module):
 
     Either *discrete*: ``outcomes`` and ``probability(y, mean, cov)``, the probability of y when ``h_*`` is Gaussian
     with that mean (L, t) and covariance (L, t, t), so that theories sum over y and never integrate over a jump;
-    or *additive*: ``y = h_* + sqrt(additive_variance) z``.
+    or *additive*: ``y = h_* + sqrt(additive_variance) z``; or a *link*: :meth:`outcome`, any real function of ``h_*`` and z.
     """
+
+    @property
+    def linked(self) -> bool:
+        """Whether the outcome is the real number :meth:`outcome`."""
+        return False
 
     @property
     def outcomes(self) -> np.ndarray | None:
@@ -34,6 +39,10 @@ class Response(eqx.Module):
     def probability(self, y, mean, cov):
         """P(y) for Gaussian ``h_*``."""
         raise TypeError(f"{type(self).__name__} has no discrete outcomes")
+
+    def outcome(self, target, z):
+        """The real outcome at ``h_*`` (L, t) and a standard normal number z."""
+        raise TypeError(f"{type(self).__name__} is no function of the target and one normal number")
 
     def draw(self, rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
         """One outcome for each of the n samples ``target`` (n, L, t)."""
@@ -160,3 +169,40 @@ class Finite(Response):
         if np.any(table < -1e-12) or np.abs(table.sum(1) - 1.0).max() > 1e-8:
             raise ValueError("rule must give non-negative probabilities that sum to one over values")
         return self.values[(rng.random(n)[:, None] > np.cumsum(table, axis=1)[:, :-1]).sum(axis=1)]
+
+
+class Link(Response):
+    """``y = link(h_*) + sqrt(noise) z``, one real outcome a sample, for any JAX function ``link`` of ``h_*`` (L, t).
+
+    For smooth links and losses: theories interpolate in y, so that a committee of t targets costs one dimension and not t + 1.
+
+    >>> Link(lambda target: target[0, 0] ** 2, 0.0).draw(np.random.default_rng(0), np.full((2, 1, 1), 3.0)).tolist()
+    [9.0, 9.0]
+    """
+
+    link: Callable = eqx.field(static=True)
+    noise: Any = 0.0
+
+    def __post_init__(self):
+        if not callable(self.link):
+            raise ValueError(f"link must be a function of the target (L, t), got {self.link!r}")
+        object.__setattr__(self, "noise", check.nonnegative("noise", self.noise))
+
+    @property
+    def linked(self):
+        return True
+
+    def outcome(self, target, z):
+        value = jnp.asarray(self.link(target))
+        if value.shape != ():
+            raise ValueError(f"link must return a single number for one sample, got an array of shape {value.shape}")
+        return value + jnp.sqrt(self.noise) * z
+
+    def draw(self, rng, target):
+        import jax
+
+        from ..numerics.precision import float64
+
+        z = rng.standard_normal(len(target))
+        with float64(True):
+            return np.asarray(jax.vmap(self.outcome)(jnp.asarray(target), jnp.asarray(z)))

@@ -15,6 +15,9 @@ RANGE, ORDER = 8.5, 16
 PANELS = (8, 16, 32, 64, 128, 256)
 HERMITE = {2: (24, 40, 75, 120), 3: (16, 24, 36, 48), 4: (8, 11, 15, 19)}
 SOBOL = (12, 14, 16, 17)
+#: The same for rules that are multiplied by a rule for the outcome, and for the target's field behind it.
+OUTER = {2: (16, 24, 36, 54), 3: (10, 14, 20, 28)}
+INNER = {1: (24, 36, 54, 80), 2: (12, 16, 24, 36), 3: (8, 10, 12, 16)}
 
 
 def levels(dimension: int, quadratic: bool = False) -> int:
@@ -47,6 +50,16 @@ def rule(dimension: int, level: int, quadratic: bool = False) -> tuple[np.ndarra
         n = HERMITE[dimension][level]
         return _tensor(*_trapezoid(n), dimension) if dimension == 2 and level > 1 else tensor_hermite(dimension, n)
     return sobol(dimension, SOBOL[level], seed=level)
+
+
+def outer_rule(dimension: int, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """A rule for up to three Gaussian variables beside which an outcome is summed over."""
+    return rule(1, level) if dimension == 1 else tensor_hermite(dimension, OUTER[dimension][level])
+
+
+def inner_rule(dimension: int, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """A rule for the target's field at one node of the others: many nodes are cheap there."""
+    return tensor_hermite(dimension, INNER[dimension][level]) if dimension in INNER else sobol(dimension, 10 + level, seed=level)
 
 
 def tensor_hermite(dimension: int, n: int) -> tuple[np.ndarray, np.ndarray]:

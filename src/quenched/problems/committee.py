@@ -30,19 +30,19 @@ def _functions(activation):
     """Loss and observables of one activation: the same objects every time, since functions key the compilation."""
     import jax.numpy as jnp
 
-    def gap(h, target):
-        return jnp.sum(activation(h[0])) - jnp.sum(activation(target[0]))
+    def output(target):
+        return jnp.sum(activation(target[0]))
 
-    def loss(h, target, noise, params):
-        return 0.5 * (gap(h, target) - jnp.sqrt(params["noise"]) * noise) ** 2
+    def loss(h, label):
+        return 0.5 * (output(h) - label) ** 2
 
     def test_mse(h, target):
-        return gap(h, target) ** 2
+        return (output(h) - output(target)) ** 2
 
-    def test_mse_noisy(h, target, noise, params):
-        return (gap(h, target) - jnp.sqrt(params["noise"]) * noise) ** 2
+    def test_mse_noisy(h, label):
+        return (output(h) - label) ** 2
 
-    return loss, (("test_mse", test_mse), ("test_mse_noisy", test_mse_noisy))
+    return output, loss, (("test_mse", test_mse), ("test_mse_noisy", test_mse_noisy))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -93,14 +93,14 @@ class Committee(Problem):
     def _model(self):
         from .. import laws
         from ..limit.model import Model, target_reads
-        from ..losses import Loss
+        from ..losses import Link, Loss
 
         activation = self.activation if callable(self.activation) else ACTIVATIONS[self.activation]
-        loss, observables = _functions(activation)
+        output, loss, observables = _functions(activation)
         law = laws.single(targets=self.target_units)
         return Model(
-            law=law, response=None, alpha=self.alpha, weight_decay=self.weight_decay, params={"noise": self.noise},
-            scalars={}, loss=Loss(loss, convex=False), units=self.units, observables=observables,
+            law=law, response=Link(output, self.noise), alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
+            loss=Loss(loss, convex=False), units=self.units, observables=observables,
             reads=target_reads(law), frozen=(),
         )  # fmt: skip
 
@@ -118,20 +118,20 @@ class Committee(Problem):
         return align_to_targets(signs=False)
 
 
-def _phase_loss(h, target, noise, params):
-    import jax.numpy as jnp
+def _square(target):
+    return target[0, 0] ** 2
 
-    return 0.25 * (h[0, 0] ** 2 - target[0, 0] ** 2 - jnp.sqrt(params["noise"]) * noise) ** 2
+
+def _phase_loss(h, label):
+    return 0.25 * (h[0, 0] ** 2 - label) ** 2
 
 
 def _phase_mse(h, target):
     return (h[0, 0] ** 2 - target[0, 0] ** 2) ** 2
 
 
-def _phase_mse_noisy(h, target, noise, params):
-    import jax.numpy as jnp
-
-    return (h[0, 0] ** 2 - target[0, 0] ** 2 - jnp.sqrt(params["noise"]) * noise) ** 2
+def _phase_mse_noisy(h, label):
+    return (h[0, 0] ** 2 - label) ** 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -166,12 +166,12 @@ class PhaseRetrieval(Problem):
     def _model(self):
         from .. import laws
         from ..limit.model import Model, target_reads
-        from ..losses import Loss
+        from ..losses import Link, Loss
 
         law = laws.single()
         return Model(
-            law=law, response=None, alpha=self.alpha, weight_decay=self.weight_decay, params={"noise": self.noise},
-            scalars={}, loss=Loss(_phase_loss, convex=False), units=1,
+            law=law, response=Link(_square, self.noise), alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
+            loss=Loss(_phase_loss, convex=False), units=1,
             observables=(("test_mse", _phase_mse), ("test_mse_noisy", _phase_mse_noisy)),
             reads=target_reads(law), frozen=(),
         )  # fmt: skip

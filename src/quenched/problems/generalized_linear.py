@@ -87,22 +87,22 @@ class GeneralizedLinear(Problem):
 
     def _model(self):
         from ..limit.model import Model, target_reads
-        from ..losses import Additive, Probit, Sign
+        from ..losses import Additive, Link, Probit, Sign
 
         law = self.law
-        params, observables = {}, {"test_error": _error}
+        observables = {"test_error": _error}
         loss = _loss(self.loss)
         if callable(self.target):
-            loss, clean, noisy = _teacher(self.loss, self.target)
-            response, params = None, {"noise": self.noise}
-            observables = {"test_mse": clean, "test_mse_noisy": noisy}
+            link, clean = _teacher(self.target)
+            response = Link(link, self.noise)
+            observables = {"test_mse": clean, "test_mse_noisy": _mse_noisy}
         elif self.target == "linear":
             response = Additive(self.noise)
             observables = {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
         else:
             response = (Sign if self.target == "sign" else Probit)(self.noise)
         return Model(
-            law=law, response=response, alpha=self.alpha, weight_decay=self.weight_decay, params=params, scalars={},
+            law=law, response=response, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
             loss=loss, units=1, observables=tuple(observables.items()), reads=target_reads(law), frozen=(),
             derived=(("cosine", _cosine),),
         )  # fmt: skip
@@ -148,31 +148,16 @@ def _renamed(fn):
     return loss
 
 
-def _teacher(loss, target):
-    """Loss and observables for y = target(h_*) + sqrt(noise) z."""
+def _teacher(target):
+    """The clean outcome target(h_*), and the observable of its mean square error."""
 
     def make():
-        import jax.numpy as jnp
-
-        from ..losses import Loss
-
-        inner = _loss(loss)
-
-        def outcome(target_field, noise, params):
-            return target(target_field[0, 0]) + jnp.sqrt(params["noise"]) * noise
-
-        def composed(h, target, noise, params):
-            return inner.fn(h[0, 0], outcome(target, noise, params))
-
-        def clean(h, target):
-            return (h[0, 0] - outcome_clean(target)) ** 2
-
-        def noisy(h, target, noise, params):
-            return (h[0, 0] - outcome(target, noise, params)) ** 2
-
-        def outcome_clean(field):
+        def link(field):
             return target(field[0, 0])
 
-        return Loss(composed, inner.name if inner.name == "square" else "custom", convex=inner.convex), clean, noisy
+        def clean(h, target):
+            return (h[0, 0] - link(target)) ** 2
 
-    return _kept((loss, target), make)
+        return link, clean
+
+    return _kept((target,), make)
