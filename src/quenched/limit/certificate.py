@@ -24,6 +24,7 @@ class Certificate(NamedTuple):
     residual: Any
     steps: Any
     lost: Any
+    stalled: Any
     quadrature_error: Any
     replicon_map: Any
     stein_gap: Any
@@ -69,7 +70,7 @@ def certify(model: Model, outcome: Outcome, fine, quadrature, observable_rules, 
     found["train_loss"] = out.value + jnp.sum(overlaps.V * out.d_V)
     found["free_energy"] = energy(model, unknowns, out.conjugates, out.value)
     return Certificate(
-        unknowns, out.conjugates, outcome.residual, outcome.steps, outcome.lost, quadrature_error,
+        unknowns, out.conjugates, outcome.residual, outcome.steps, outcome.lost, outcome.stalled, quadrature_error,
         replicon_matrix(model, out.conjugates, moments.pair), gap, moments.prox_error, found,
         smallest_eigenvalue(model, overlaps),
     )  # fmt: skip
@@ -93,7 +94,7 @@ def replicon_matrix(model: Model, hats: Conjugates, pair):
 def certify_at(model, unknowns, quadrature, fine, observable_rules, plan):
     """The certificate of any overlaps, without iterating."""
     new = update(model, unknowns, quadrature, plan.singular).unknowns
-    outcome = Outcome(unknowns, residual(model, unknowns, new), jnp.asarray(0), jnp.asarray(False))
+    outcome = Outcome(unknowns, residual(model, unknowns, new), jnp.asarray(0), *[jnp.asarray(False)] * 2)
     return certify(model, outcome, fine, quadrature, observable_rules, plan), new
 
 

@@ -38,7 +38,7 @@ def _linearise(model, unknowns, rule, rules, which, plan):
         there = jax.tree.unflatten(treedef, new)
         at = unravel_x(x)
         zero = jnp.zeros(())
-        certificate = certify(there, Outcome(at, zero, zero, zero), None, rule, rules, plan)
+        certificate = certify(there, Outcome(at, zero, zero, zero, zero), None, rule, rules, plan)
         outputs = {**at.overlaps._asdict(), **certificate.conjugates._asdict(), **at.scalars, **certificate.observables}
         return ravel_pytree(update(there, at, rule, plan.singular).unknowns)[0], outputs
 

@@ -12,6 +12,8 @@ from ..laws.base import Conjugates, Overlaps
 from .channel import ChannelOut, channel, conjugates
 from .model import Model
 
+#: The iteration has stalled after so many steps in which the smallest residual fell by less than two per cent.
+PATIENCE = 40
 #: Below this relative eigenvalue a covariance of the fields counts as singular.
 SINGULAR = 1e-10
 
@@ -144,6 +146,7 @@ class Outcome(NamedTuple):
     residual: Any
     steps: Any
     lost: Any  # the iteration left the valid region and damping could not bring it back
+    stalled: Any  # the residual stopped falling
 
 
 def smallest_eigenvalue(model: Model, overlaps: Overlaps):
@@ -193,7 +196,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return ravel_pytree(new)[0], residual(model, unravel(x), new), valid(model, unravel(x)) & valid(model, new)
 
     def body(state):
-        x, fx, res, best, damping, newton_in, count, lost = state
+        x, fx, res, best, damping, newton_in, count, lost, stale = state
         use_newton = jnp.asarray(solver.newton) & (newton_in <= 0) & (count > 0)
         damped = jnp.where(count == 0, x, damping * x + (1.0 - damping) * fx)
         trial = jax.lax.cond(use_newton, newton_point, lambda x, fx: damped, x, fx)
@@ -204,32 +207,38 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         wait = jnp.where(use_newton & ~accept, 8, newton_in - 1)
         damping = jnp.where(~use_newton & ~accept, 0.5 * (1.0 + damping), damping)
         # damped steps that drift without converging are slowed down too
-        damping = jnp.where(accept & ~use_newton & (r_trial > 2.0 * best), 0.5 * (0.9 + damping), damping)
+        damping = jnp.where(accept & ~use_newton & (r_trial > 2.0 * best[0]), 0.5 * (0.9 + damping), damping)
         x, fx, res = (jnp.where(accept, new, old) for new, old in ((trial, x), (f_trial, fx), (r_trial, res)))
         lost = damping > 0.9999
-        return x, fx, res, jnp.minimum(best, res), damping, wait, count + 1, lost
+        lowest, lowest_x = best
+        news = (res < 0.98 * lowest) | (res > 10.0 * lowest)  # falling, or on the way from an unstable point to another one
+        best = jnp.where(news, res, jnp.minimum(lowest, res)), jnp.where(news | (res < lowest), x, lowest_x)
+        return x, fx, res, best, damping, wait, count + 1, lost, jnp.where(news, 0, stale + 1)
 
     def going(state):
-        x, _, res, _, _, _, count, lost = state
+        x, _, res, _, _, _, count, lost, stale = state
         hidden = jnp.array(False)
         if model.units > 1 and not singular:
             # a covariance became singular: nodes do not see all of it, the caller starts again with singular=True
             hidden = (count > 1) & (smallest_eigenvalue(model, unravel(x).overlaps) < SINGULAR)
-        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden
+        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden & (stale < PATIENCE)
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
     state = (
         flat,
         flat,
         infinite,
-        infinite,
+        (infinite, flat),
         jnp.asarray(solver.damping, flat.dtype),
         jnp.asarray(solver.warmup) + patience,
         0,
         False,
+        0,
     )
-    x, _, res, _, _, _, count, lost = jax.lax.while_loop(going, body, state)
-    return Outcome(unravel(x), res, count, lost)
+    x, _, res, (lowest, lowest_x), _, _, count, lost, stale = jax.lax.while_loop(going, body, state)
+    # a cycle is left where its residual is smallest
+    stalled = (stale >= PATIENCE) & ~(res <= solver.tol)
+    return Outcome(unravel(jnp.where(stalled, lowest_x, x)), jnp.where(stalled, lowest, res), count, lost, stalled)
 
 
 def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):

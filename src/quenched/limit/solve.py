@@ -18,6 +18,10 @@ from .quadratures import scheme
 from .saddle import SINGULAR, SOLVER, Solver, Unknowns
 
 
+#: A residual that stops falling below this size is a cycle about a fixed point, which no other start would avoid.
+CYCLE = 1e-2
+
+
 class Solved(NamedTuple):
     """A certificate in NumPy, with how the solve ended."""
 
@@ -164,17 +168,19 @@ def _attempt(model, averages, start, solver, level, singular, rescue):
     if end.residual <= solver.tol or not rescue or (not singular and end.null < SINGULAR):
         return end
     slow = solver._replace(damping=0.7, warmup=30, max_steps=2 * solver.max_steps)
-    second = run(model, start, slow)
+    cycle = end.stalled and end.residual < CYCLE
+    second = run(model, end.unknowns if cycle else start, slow)
     if second.residual <= solver.tol:
         return second
     warm = start
-    for factor in (1e3, 1e2, 30.0, 10.0, 5.0, 2.5, 1.5, 1.0):
+    for factor in (1e3, 1e2, 30.0, 10.0, 5.0, 2.5, 1.5, 1.0) if not cycle else ():
         path = run(_with_weight_decay(model, factor), warm, slow)
         if not (path.residual <= solver.tol):
             break
         warm = path.unknowns
     else:
-        return path
+        if not cycle:
+            return path
     return min(end, second, key=lambda c: np.nan_to_num(c.residual, nan=np.inf))
 
 
@@ -193,7 +199,7 @@ def _result(end: Certificate, solver, tol) -> RESULTS:
     if not finite or (np.isinf(end.residual) and not end.lost):
         return RESULTS.nonfinite
     if not (end.residual <= solver.tol):
-        return RESULTS.invalid if end.lost else RESULTS.max_steps
+        return RESULTS.invalid if end.lost else RESULTS.stalled if end.stalled else RESULTS.max_steps
     if not (end.prox_error <= 1e-6):
         return RESULTS.prox
     return RESULTS.successful if end.quadrature_error <= tol else RESULTS.quadrature

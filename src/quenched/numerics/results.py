@@ -12,6 +12,7 @@ class RESULTS(enum.Enum):
     quadrature = "the saddle point converged, but the Gaussian averages are less accurate than quadrature_tol"
     prox = "the proximal operator did not converge at every quadrature node"
     max_steps = "not converged: the largest number of steps was reached"
+    stalled = "not converged: the residual stopped falling (a cycle, as where the proximal operator jumps at some nodes)"
     invalid = "not converged: the iteration left the region where the saddle point is defined"
     nonfinite = "not converged: the loss, its derivatives or an observable are not finite"
 
