@@ -10,14 +10,12 @@ import numpy as np
 
 from ..laws.base import Overlaps
 from ..losses import envelope
-from ..losses.base import argument_names
-from ..numerics import gaussian
 from ..numerics.precision import float64
 from . import fields
 from . import observables as obs
 from .channel import channel
 from .model import Model, as_numbers, target_reads
-from .quadratures import observable_rule, scheme
+from .quadratures import observable_rule, scheme, training_rule
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "jumps", "training"))
@@ -37,9 +35,7 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
         model = as_numbers(_with_law(model, law))
     with float64(True):
         if training:
-            names = (*argument_names(fn, "observable"), *model.loss.names)
-            dimension = fields.layout(model, names).dimension(model)
-            rule, jumps = gaussian.rule(dimension, max(0, gaussian.levels(dimension) - 2)), False
+            rule, jumps = training_rule(model, fn), False
         else:
             jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False))
             rule = observable_rule(model, fn, jumps)

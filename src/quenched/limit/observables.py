@@ -92,16 +92,20 @@ def _split_at_jumps(model, fn, names, plan, overlaps, label, shared):
     return nodes[:, None], weights
 
 
+def training_layout(model: Model, fn) -> fields.Layout:
+    """The Gaussian fields of an average over the training set: what ``fn`` reads, and what the loss does."""
+    return fields.layout(model, tuple(dict.fromkeys((*argument_names(fn, "observable"), *model.loss.names))))
+
+
 def training_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature):
     """E fn over the training set: the same fields with h at the proximal operator, whose law the trained
     pre-activations have."""
-    names = tuple(dict.fromkeys((*argument_names(fn, "observable"), *model.loss.names)))
-    plan = fields.layout(model, names)
+    plan, mine = training_layout(model, fn), argument_names(fn, "observable")
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
-    mine = argument_names(fn, "observable")
+    kinks = model.loss.kinks if plan.dimension(model) == 1 else None
 
     def one_label(mean, cov, value):
-        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature)
+        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, kinks)
 
         def at_prox(omega, node):
             extra = {name: {**shared, **node}[name] for name in model.loss.names if name != "h"}

@@ -14,7 +14,7 @@ from ..numerics.chebyshev import chebyshev_nodes
 from . import fields
 from .channel import loss_layout
 from .model import Model
-from .observables import is_discontinuous
+from .observables import is_discontinuous, training_layout
 
 #: Default tolerances of the quadrature error: up to three dimensions, and more (coarse or quasi-random rules).
 TOLERANCE, COARSE_TOLERANCE = 1e-6, 5e-3
@@ -87,3 +87,12 @@ def observable_rule(model: Model, fn, discontinuous: bool):
     if discontinuous and size > 1:
         return gaussian.sobol(size, 16, seed=0)
     return gaussian.rule(size, min(1, gaussian.levels(size) - 1))
+
+
+def training_rule(model: Model, fn):
+    """The rule for an average over the training fields: panels that end at the kinks of the proximal operator, where it has any."""
+    dimension = training_layout(model, fn).dimension(model)
+    level = max(0, gaussian.levels(dimension) - 2)
+    if dimension == 1 and model.loss.kinks is not None:
+        return gaussian.breakpoints(level), np.zeros(0)
+    return gaussian.rule(dimension, level)
