@@ -21,7 +21,8 @@ class Solution:
     - ``quadrature_error``: how far the overlaps move (relative) when the Gaussian averages are refined.
     - ``replicon``: spectral radius of the replicon map; replica symmetry is locally stable below 1.
     - ``stein_gap``: relative difference of the two forms of V_hat. Larger than the quadrature error, it is the mass at
-      jumps of the proximal operator, and replica symmetry is only approximate.
+      jumps of the proximal operator, and replica symmetry is only approximate (unless the loss is known to be ``convex``:
+      then nothing jumps, replica symmetry holds, and the gap is quadrature error at its kinks).
     - ``iterations``, ``branch`` (the name of the start), ``problem``.
 
     ``solution["test_error"]`` looks a name up among observables, then order parameters.
@@ -39,6 +40,7 @@ class Solution:
     problem: Any
     level: int = 0
     quadrature_tol: float = 1e-6
+    convex: bool = False
 
     def __getitem__(self, name: str):
         for table in (self.observables, self.order_parameters):
@@ -57,18 +59,20 @@ class Solution:
     @property
     def jumps(self) -> bool:
         """Whether the proximal operator jumps with noticeable mass (the two forms of V_hat differ)."""
-        return bool(self.stein_gap > max(1e-3, 3.0 * self.quadrature_error))
+        return not self.convex and bool(self.stein_gap > max(1e-3, 3.0 * self.quadrature_error))
 
     @property
     def stable(self) -> bool:
         """Whether replica symmetry is locally stable, as far as replicon and jumps tell."""
-        return bool(self.replicon < 1.0) and not self.jumps
+        return self.convex or (bool(self.replicon < 1.0) and not self.jumps)
 
     @property
     def status(self) -> str:
         """One line: how it ended, the errors, stability."""
         parts = [str(self.result), f"residual {self.residual:.0e}", f"quadrature {self.quadrature_error:.0e}"]
-        if self.replicon >= 1.0:
+        if self.convex:
+            parts.append(f"stable (replicon {self.replicon:.3g})" if self.replicon < 1.0 else "stable (the loss is convex)")
+        elif self.replicon >= 1.0:
             parts.append(f"replica symmetry unstable (replicon {self.replicon:.3g}): approximate")
         elif self.jumps:
             parts.append(f"replica symmetry approximate (the proximal operator jumps: gap {self.stein_gap:.1e})")
@@ -138,7 +142,7 @@ class Solution:
         header = {
             "result": self.result.name, "residual": self.residual, "quadrature_error": self.quadrature_error,
             "replicon": self.replicon, "stein_gap": self.stein_gap, "iterations": self.iterations, "branch": self.branch,
-            "level": self.level, "quadrature_tol": self.quadrature_tol, "problem": repr(self.problem),
+            "level": self.level, "quadrature_tol": self.quadrature_tol, "convex": self.convex, "problem": repr(self.problem),
         }  # fmt: skip
         arrays = {f"order_parameters/{k}": np.asarray(v) for k, v in self.order_parameters.items()}
         arrays |= {f"observables/{k}": np.asarray(v) for k, v in self.observables.items()}
