@@ -20,8 +20,8 @@ P = qn.problems
 
 
 # ---- the conjugates, written out -------------------------------------------------------------------------------------
-# H. Cui (2024), arXiv:2409.13904, explicit formulas for two tokens, two units, one target read by the first token, three labels with
-# means and covariances of their own, and a loss that depends on the Gram matrix. Nothing of the engine is used but its law.
+# H. Cui (2024), arXiv:2409.13904, explicit formulas for two tokens, two units, one target read by the first token, three labels
+# with means and covariances of their own, and a loss that depends on the Gram matrix. Nothing of the engine is used but its law.
 
 
 def mild(h, gram, target, label):
@@ -98,7 +98,8 @@ def explicit(o, n):
         xi, zeta = x[:, :4].reshape(-1, 2, 2), x[:, 4:]
         omega = mean @ o.m + np.einsum("lab,nlb->nla", root, xi)
         slope = np.einsum("lrt,lrs->lts", theta, np.linalg.inv(q))
-        target = mean @ m_star + np.einsum("lts,nls->nlt", slope, omega - mean @ o.m) + np.sqrt(np.maximum(S[:, 0], 0.0)) * zeta[:, None]
+        drift = np.einsum("lts,nls->nlt", slope, omega - mean @ o.m)
+        target = mean @ m_star + drift + np.sqrt(np.maximum(S[:, 0], 0.0)) * zeta[:, None]
         h, f, H, cross, d_gram = (np.asarray(a) for a in newton_prox(8, omega, V, o.Q, target, label))
         wide = np.zeros((4, 4))
         wide[:2, :2], wide[2:, 2:] = V
@@ -124,9 +125,9 @@ def explicit(o, n):
         everything.append((prob, cov, w, J.reshape(-1, 2, 2, 2, 2)))
 
     def replicon(direction):
-        return ALPHA * sum(
-            prob * np.einsum("lp,n,nlamb,mbd,nlcmd->pac", cov, w, J, np.tensordot(cov, direction, 1), J) for prob, cov, w, J in everything
-        )
+        terms = (np.einsum("lp,n,nlamb,mbd,nlcmd->pac", cov, prob * w, J, np.tensordot(cov, direction, 1), J)
+                 for prob, cov, w, J in everything)  # fmt: skip
+        return ALPHA * sum(terms)
 
     symmetric = {k: 0.5 * (out[k] + np.swapaxes(out[k], -1, -2)) for k in ("q", "V", "stein", "Q")}
     return {**out, **symmetric, "replicon": replicon}
@@ -170,7 +171,8 @@ def test_conjugates_are_derivatives_of_the_average_envelope(x64):
     value = jax.jit(lambda o: channel(model, o, {}, rule))
     hats = jax.tree.map(np.asarray, jax.jit(lambda o: conjugates(model, o, {}, rule).conjugates)(o))
     rng = np.random.default_rng(2)
-    pairs = {"V": (hats.q_hat, -0.5), "q": (hats.V_hat, 0.5), "m": (hats.m_hat, -1.0), "theta": (hats.theta_hat, -1.0), "Q": (hats.Q_hat, 0.5)}
+    pairs = {"V": (hats.q_hat, -0.5), "q": (hats.V_hat, 0.5), "m": (hats.m_hat, -1.0), "theta": (hats.theta_hat, -1.0),
+             "Q": (hats.Q_hat, 0.5)}  # fmt: skip
     for name, (hat, factor) in pairs.items():
         step = rng.standard_normal(hat.shape)
         if name in "VqQ":
@@ -263,8 +265,8 @@ def test_two_units_that_learn_the_same():
     """Two ridge regressions on the same outcomes: q and all of theta are those of one, and singular (both units are equal)."""
     one = P.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(tol=1e-11)
     two = qn.SequenceProblem(
-        qn.laws.single(), qn.Loss(lambda h, label: 0.5 * jnp.sum((h[0] - label) ** 2), quadratic=True, convex=True), 2.0, 0.1, units=2,
-        response=qn.losses.Additive(0.1),
+        qn.laws.single(), qn.Loss(lambda h, label: 0.5 * jnp.sum((h[0] - label) ** 2), quadratic=True, convex=True),
+        alpha=2.0, weight_decay=0.1, units=2, response=qn.losses.Additive(0.1),
     ).solve(tol=1e-10)  # fmt: skip
     assert two.converged and float(one["V_hat"]) == pytest.approx(1.0844, abs=5e-5)
     same = np.ones((2, 2))
