@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from quenched import cli, plotting
-from quenched.figures import digits, mixture, report
+from quenched.figures import digits, message_passing, mixture, report
 from quenched.figures.check import in_standard_errors
 
 
@@ -115,6 +115,17 @@ def test_digits_are_predicted_and_the_check_can_fail():
     assert not digits.check(data.assign(inside=0.5 * data["inside"])).passed
     ax = digits.plot(data)
     assert len(ax.containers) == 3 and ax.get_xscale() == ax.get_yscale() == "log"
+    plt.close(ax.figure)
+
+
+def test_message_passing_is_compared_step_by_step(monkeypatch):
+    monkeypatch.setattr(message_passing, "ALPHAS", (2.0,))
+    data = message_passing.study(quick=True)
+    verdict = message_passing.check(data)
+    assert len(verdict.rows) == message_passing.STEPS + 1 and verdict.passed
+    assert not message_passing.check(data.assign(cosine_deviation=data["cosine_deviation"] + 6.0)).passed
+    ax = message_passing.plot(data)
+    assert ax.get_xlabel() == "step $t$"
     plt.close(ax.figure)
 
 

@@ -112,3 +112,11 @@ def test_words_and_progress(ridge):
 def test_bad_grids_are_refused_before_anything_is_run(ridge, over, sentence):
     with pytest.raises(ValueError, match=sentence):
         qn.sweep(ridge, over, simulate={"dim": 60, "seeds": 4})
+
+
+def test_experiments_at_some_values_of_one_parameter(ridge):
+    over = {"weight_decay": [0.1, 1.0], "alpha": [0.5, 1.0, 2.0]}
+    data = qn.sweep(ridge, over, simulate={"dim": 40, "seeds": 2, "every": {"alpha": 2}})
+    assert (data["trials"].values > 0).tolist() == [[True, False, True]] * 2
+    with pytest.raises(ValueError, match="every must be one of 'weight_decay', 'alpha'"):
+        qn.sweep(ridge, over, simulate={"dim": 40, "every": {"noise": 2}})

@@ -28,6 +28,7 @@ NAMES = {
     "learning_rate": Name(r"learning rate $\eta$", "1", "learning rate"),
     "dim": Name(r"dimension $d$", "1", "input dimension of the experiment"),
     "penalty": Name("penalty", "1", "scikit-learn's alpha: sum of squares + penalty |w|^2"),
+    "step": Name(r"step $t$", "1", "number of steps taken"),
     "n_samples": Name(r"samples $n$", "samples", "number of samples"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),

@@ -17,8 +17,8 @@ CAPTION = (
     "Test mean square error of scikit-learn's Ridge on the 64 pixels of handwritten digits (one-hot targets), against "
     "the number of training samples, for three penalties. Lines and 90% bands are predicted by LearningCurve from 600 "
     "digits (dotted), on both sides of that size; points are models trained on that many of all 1797 digits and "
-    "tested on the rest. Without enough penalty, more data first hurt: the peak lies where there are as many samples "
-    "as pixels."
+    "tested on the rest. Without enough penalty, more data first hurt: the peak lies where there are about as many "
+    "samples as pixels that vary."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = (

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from .. import plotting
 from .check import Check
 
-FIGURES = ("glm", "mixture", "digits")
+FIGURES = ("glm", "mixture", "phase_retrieval", "message_passing", "digits")
+
 
 class Page(NamedTuple):
     """The written page: ``path``, whether every figure ``passed`` its check, and a ``summary`` to print."""

@@ -31,18 +31,18 @@ def outcome_nodes(response, mean, cov, reads, inner, weights, unit):
     roots = jax.vmap(lambda s: psd_factors(s)[0])(cov)
     near = jnp.max(jnp.abs(inner), axis=1, initial=0.0) <= REACH
     unit = jnp.asarray(unit)
-    std = jnp.sqrt(response.noise)
 
     def one(centre):
         target = jnp.broadcast_to(centre, (len(inner), L, t))
         for k, token in enumerate(active):
             target = target.at[:, token].add(inner[:, k * t : (k + 1) * t] @ roots[token].T)
-        clean = jax.vmap(lambda h: response.outcome(h, 0.0))(target)
+        clean = jax.vmap(response.clean)(target)
         # where the nodes lie does not matter to what is interpolated: no derivative flows through them
         seen = jax.lax.stop_gradient(clean)
         low, high = jnp.min(seen, where=near, initial=jnp.inf), jnp.max(seen, where=near, initial=-jnp.inf)
         middle = 0.5 * (low + high)
         inside = 0.5 * (high - low) + 1e-12 * (1.0 + jnp.abs(middle))  # the noiseless outcome is middle + inside [-1, 1]
+        std = jnp.sqrt(response.noise + (1e-6 * inside) ** 2)  # differentiable at no noise
         half = inside + REACH * jax.lax.stop_gradient(std)
 
         def blurred(x):

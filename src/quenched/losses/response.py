@@ -192,11 +192,15 @@ class Link(Response):
     def linked(self):
         return True
 
-    def outcome(self, target, z):
+    def clean(self, target):
+        """The outcome without its noise."""
         value = jnp.asarray(self.link(target))
         if value.shape != ():
             raise ValueError(f"link must return a single number for one sample, got an array of shape {value.shape}")
-        return value + jnp.sqrt(self.noise) * z
+        return value
+
+    def outcome(self, target, z):
+        return self.clean(target) + jnp.sqrt(self.noise) * z
 
     def draw(self, rng, target):
         import jax

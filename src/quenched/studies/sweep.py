@@ -26,7 +26,8 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     problem : any problem; ``problem.replace(**point)`` states its neighbours.
     over : parameter name -> values, numbers or words. One dimension of the result each, in this order.
     simulate : arguments of ``problem.simulate`` (``dim``, ``seeds``, ...), or None for theory alone. One more key,
-        ``every``, takes an experiment at every so-manieth value only of parameters that are numbers (default 1).
+        ``every``, takes an experiment at every so-manieth value only: of the parameters that it names, ``{"alpha": 4}``,
+        or, as a whole number, of all that are numbers (default 1).
     progress : ``progress(done, total, what)``, called as points end.
     options : given to :func:`quenched.problems.solve_many` (``tol``, ``init``, ...).
 
@@ -61,8 +62,7 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     indices = list(np.ndindex(shape))
     problems = {i: problem.replace(**_point(grid, i)) for i in indices}  # refuses bad values before anything is run
     settings = dict(simulate or {})
-    every = check.integer("every", settings.pop("every", 1))
-    strides = [1 if values.dtype.kind == "U" else every for values in grid.values()]
+    strides = _strides(grid, settings.pop("every", 1))
     chosen = [i for i in indices if all(k % stride == 0 for k, stride in zip(i, strides, strict=True))]
     measured = [] if simulate is None else chosen
 
@@ -160,6 +160,16 @@ def _simulate(problem, settings, columns, index) -> str:
         columns.put(f"{name}_mean", index, mean)
         columns.put(f"{name}_se", index, np.where(np.isfinite(error), error, np.nan))
     return f"{count - used} of {count} trials did not converge and were left out" if used < count else ""
+
+
+def _strides(grid, every) -> list[int]:
+    """For every parameter, at which of its values there is an experiment: one in so many."""
+    if not isinstance(every, Mapping):
+        every = check.integer("every", every)
+        return [1 if values.dtype.kind == "U" else every for values in grid.values()]
+    for name in every:
+        check.choice("every", name, grid)
+    return [check.integer(f"every[{name!r}]", every.get(name, 1)) for name in grid]
 
 
 def _values(name: str, values) -> np.ndarray:
