@@ -102,7 +102,7 @@ def split_rule(nodes, weights, standardised_kinks):
     if standardised_kinks is None:
         return nodes, weights
     breaks = nodes  # in one dimension the solver hands over the ends of the panels where kinks are known
-    ends = jnp.clip(jax.lax.stop_gradient(standardised_kinks), breaks[0], breaks[-1])
+    ends = jnp.clip(standardised_kinks, breaks[0], breaks[-1])
     x, w = panel_rule(jnp.sort(jnp.concatenate([breaks, ends])))
     return x[:, None], w
 

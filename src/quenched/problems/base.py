@@ -11,6 +11,7 @@ import numpy as np
 
 from ..numerics import check
 from ..numerics.results import RESULTS
+from .identity import same
 from .solution import Solution
 
 
@@ -175,8 +176,8 @@ class Problem:
         solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
         model, branch = self.model, init if isinstance(init, str) else "given overlaps"
         if isinstance(init, Solution):
-            # a warm start stays in the sector of the branch it continues
-            branch, start = init.branch, self._from_solution(init)
+            # a warm start stays in the sector of the branch it continues; Newton's first, since damped steps may leave the branch
+            branch, start, solver = init.branch, self._from_solution(init), solver._replace(warmup=-solver.max_steps)
             _, frozen = self._start(branch) if branch in self._starts else (None, ())
         elif isinstance(init, str):
             start, frozen = self._start(init)
@@ -217,7 +218,7 @@ class Problem:
         found: dict[str, Solution] = {}
         for name, start in starts.items():
             solution = dataclasses.replace(self.solve(init=start, **options), branch=name)
-            if solution.residual <= options.get("tol", 1e-8) and not any(_same(solution, s) for s in found.values()):
+            if solution.residual <= options.get("tol", 1e-8) and not any(same(solution, s) for s in found.values()):
                 found[name] = solution
         return dict(sorted(found.items(), key=lambda item: float(item[1]["free_energy"])))
 
@@ -393,18 +394,6 @@ def solve_many(
         for i, solved in zip(group, grid.solve_many(models, start, solver, quadrature_tol, progress), strict=True):
             solutions[i] = problems[i]._solution(derivative.outputs(solved), solved, init)
     return solutions
-
-
-def _same(one: Solution, other: Solution) -> bool:
-    """Whether two solutions agree, up to the accuracy of their quadratures."""
-    rtol = 1e-4 + 10.0 * (one.quadrature_error + other.quadrature_error)
-    for name in ("q", "m", "theta", "Q"):
-        if name in one.order_parameters:
-            a, b = np.asarray(one.order_parameters[name]), np.asarray(other.order_parameters[name])
-            scale = max(np.abs(np.asarray(one.order_parameters["q"])).max() ** 0.5, np.abs(a).max(), 1e-12)
-            if np.abs(a - b).max() > rtol * scale:
-                return False
-    return True
 
 
 def _short(value) -> str:

@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..numerics import check
-from .base import _same
-from .continuation import Branch, moved, real_parameter
+from .continuation import Branch, real_parameter, separation
+from .identity import same
+
+MEETS = "it meets the other branch"
 
 
 class Spinodal(NamedTuple):
-    """An end of a branch: it was found at ``found`` and continuation lost it at ``lost``, a relative ``rtol`` further."""
+    """An end of a branch: found at ``found``, lost at ``lost`` beside it, and what happened there."""
 
     branch: str
     found: float
     lost: float
+    how: str
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -26,7 +29,7 @@ class Transition:
     """A first-order transition: two branches exchange the lowest free energy.
 
     - ``value`` +- ``uncertainty``: the parameter where the energies cross; None where they do not cross in the range
-      (then ``lower`` names the branch that is lowest throughout; None too where the two branches never coexist).
+      (then ``lower`` names the branch that is lowest throughout; None too where the two were nowhere found together).
     - ``below``, ``above``: the lowest branch on either side.
     - ``crossings``: every value where they cross; ``value`` is the one nearest to the problem's own.
     - ``spinodals``: a :class:`Spinodal` for each end of a branch in the range.
@@ -44,7 +47,7 @@ class Transition:
     solutions: dict[str, Any]
 
     def __repr__(self) -> str:
-        ends = "".join(f"; {s.branch} ends between {min(s[1:]):.6g} and {max(s[1:]):.6g}" for s in self.spinodals)
+        ends = "".join(f"; {s.branch} ends between {min(s[1:3]):.6g} and {max(s[1:3]):.6g}: {s.how}" for s in self.spinodals)
         if self.value is None:
             said = f"{self.lower} is lowest wherever both exist" if self.lower else "the branches were nowhere found together"
             return f"Transition(none in {self.parameter}: {said}{ends})"
@@ -59,51 +62,50 @@ def find_transition(
 
     - ``over``: a positive real parameter; ``between``: two named starts of the problem, or a dict of two names and starts of
       :meth:`Problem.solve` (None: the problem's first two).
-    - ``bracket``: the range searched (default: a quarter to four times the present value), first on ``points`` logarithmic steps,
-      each branch by continuation from its start at the present value (or where, on the way, it is first found).
-    - ``rtol``: how finely crossing and ends are located. ``options`` go to :meth:`Problem.solve`.
+    - ``bracket``: the range searched (default: a quarter to four times the present value), on ``points`` logarithmic steps, finer
+      where a branch does not follow. Both are continued from the value next to the present one at which their starts lead to two.
+    - ``rtol``: how finely crossing and ends are located, relative. ``options`` go to :meth:`Problem.solve`.
 
     The uncertainty is the width of the last bracket and, over the slope of the difference of the energies, the errors of
-    the two: how much each changes on the next finer quadrature. A branch is lost where its continuation does not converge, or
-    leads to where the way back does not return from, or to the other branch.
+    the two: how much each changes on the next finer quadrature. A branch counts as lost where its continuation does not
+    converge, leads to where the way back does not return from, or meets the other branch.
 
     ``ValueError`` for a parameter that is not real and positive, names that are not two starts, or a range that is none.
 
-    >>> import numpy as np, quenched as qn
-    >>> law = qn.laws.sequence([1.0], mean=np.ones((1, 1, 1)), gram=[[4.0]])
-    >>> problem = qn.SequenceProblem(law, lambda h: (h[0, 0] ** 2 - 1) ** 2 / 4 + h[0, 0] ** 2 / 10, alpha=2.0, weight_decay=1.0)
-    >>> starts = {"clustered": {"m": 1.0}, "collapsed": {"m": 0.0, "q": 0.1, "Q": 0.1}}
-    >>> find_transition(problem, between=starts, rtol=0.01).lower  # doctest: +SKIP
+    Clustering in two classes (h is drawn to -1 or 1) where two directions of the data could be learned; by symmetry they are
+    equally good where they separate it equally:
+
+    >>> import jax.numpy as jnp, numpy as np, quenched as qn
+    >>> wells = qn.Loss(
+    ...     lambda h, label: (abs(h) - 1) ** 2 / 2, convex=False, scalar=True, kinks=lambda V, label: jnp.zeros(1),
+    ...     moreau=lambda w, V, label: ((abs(w) - 1) ** 2 / 2 / (1 + V), (w + V * jnp.where(w < 0, -1, 1)) / (1 + V)))
+    >>> pairs = np.array([[[1.0, 1.0]], [[1.0, -1.0]]])
+    >>> problem = qn.SequenceProblem(qn.laws.sequence([0.5, 0.5], mean=pairs, gram=np.diag([16.0, 9.0])), wells, 1.0, 1.0)
+    >>> starts = {"strong": {"m": [[0.9], [0.0]], "q": 0.1}, "weak": {"m": [[0.0], [0.9]], "q": 0.1}}
+    >>> find_transition(problem, between=starts, points=5)
+    Transition(none in alpha: strong is lowest wherever both exist)
     """
     names, starts = _starts(problem, between)
     now = check.positive("over", real_parameter(problem, over))
     low, high = _bracket(bracket, now)
     points, rtol = check.integer("points", points, 3), check.positive("rtol", rtol)
     pair = _Pair(*(Branch(problem, over, start, options) for start in starts))
-
-    grid = np.geomspace(low, high, points).tolist()
-    middle = int(np.argmin(np.abs(np.log(np.divide(grid, now)))))
-    for walk in (range(middle, points), range(middle, -1, -1)):
-        for k in walk:
-            pair.at(grid[k], fresh=k == middle or pair.known.get(grid[k - walk.step]) is False)
-    spinodals = []
-    for a, b in zip(grid[:-1], grid[1:], strict=True):
-        if pair.known[a] != pair.known[b]:
-            found, lost = pair.end(*((a, b) if pair.known[a] else (b, a)), rtol)
-            spinodals.append(Spinodal(names[pair.who_ended(found, lost)], found, lost))
+    grid = sorted({*np.geomspace(low, high, points).tolist(), float(np.clip(now, low, high))})
+    ends = _explore(pair, grid, now, rtol)
+    spinodals = tuple(Spinodal(names[who], *end, how) for end in ends for who, how in [pair.what_ended(*end)])
 
     crossings = pair.crossings(rtol)
     if not crossings:
         gaps = [pair.gap(x) for x in pair.together()]
         lower = None if not gaps else names[0] if gaps[0] < 0 else names[1]
-        return Transition(over, None, None, None, None, lower, (), tuple(spinodals), {})
-    nearest = min(crossings, key=lambda c: abs(np.log(c.value / now)))
-    value, both = nearest.value, pair.nearest(nearest.value)
-    error = sum(_energy_error(s) for s in both) / max(nearest.slope, 1e-300)
+        return Transition(over, None, None, None, None, lower, (), spinodals, {})
+    nearest = min(crossings, key=lambda c: separation(c.value, now))
+    both = pair.at(min(pair.together(), key=lambda x: separation(x, nearest.value)))
+    error = sum(_energy_error(s) for s in both) / nearest.slope if nearest.slope > 0.0 else np.inf
     below, above = names if nearest.rising else names[::-1]
     return Transition(
-        over, value, float(value * (nearest.width + error)), below, above, None, tuple(c.value for c in crossings),
-        tuple(spinodals), dict(zip(names, both, strict=True)),
+        over, nearest.value, float(nearest.value * (nearest.width + error)), below, above, None,
+        tuple(c.value for c in crossings), spinodals, dict(zip(names, both, strict=True)),
     )  # fmt: skip
 
 
@@ -113,10 +115,8 @@ def _starts(problem, between):
     given = between if between is not None else problem._starts[:2]
     if isinstance(given, Mapping):
         names, starts = tuple(given), tuple(given.values())
-    elif isinstance(given, (tuple, list)):
-        names = starts = tuple(given)
     else:
-        names = starts = (given,)
+        names = starts = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     if len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"between must name two different branches (of {', '.join(known)}), got {given!r}")
     for name, start in zip(names, starts, strict=True):
@@ -134,6 +134,23 @@ def _bracket(bracket, now):
     if not low < high:
         raise ValueError(f"bracket must hold two increasing numbers, got {(low, high)}")
     return low, high
+
+
+def _explore(pair, grid, now, rtol) -> list[tuple[float, float]]:
+    """Follow both branches up and down the grid from the point nearest to ``now`` where both are; (found, lost) at each end met."""
+    anchor = next((x for x in sorted(grid, key=lambda x: separation(x, now)) if pair.at(x)), None)
+    if anchor is None:
+        return []
+    ends = []
+    for side in ([x for x in grid if x > anchor], [x for x in grid if x < anchor][::-1]):
+        last = anchor
+        for x in side:
+            end = pair.reach(last, x, rtol)
+            if end is not None:
+                ends.append(end)
+                break
+            last = x
+    return ends
 
 
 class Crossing(NamedTuple):
@@ -156,15 +173,13 @@ class _Pair:
         self.branches = one, two
         self.known: dict[float, bool] = {}
 
-    def at(self, x: float, fresh: bool = False):
-        """The two solutions at x, or None; ``fresh`` tries their starts too, where continuation finds nothing."""
-        if self.known.get(x):
-            return tuple(branch.found[x] for branch in self.branches)
-        found = [branch.at(x) or (branch.at(x, fresh=True) if fresh else None) for branch in self.branches]
-        if all(found) and _same(*found):
+    def at(self, x: float):
+        """The two solutions at x, or None."""
+        found = [branch.at(x) for branch in self.branches]
+        if all(found) and same(*found):
             # which of the two it is cannot be told here: neither is continued from it
             for branch in self.branches:
-                branch.forget(x)
+                branch.forget(x, MEETS)
             found = [None]
         self.known[x] = all(found)
         return tuple(found) if self.known[x] else None
@@ -173,33 +188,38 @@ class _Pair:
         """The values where both were found, in increasing order."""
         return sorted(x for x, both in self.known.items() if both)
 
-    def nearest(self, x: float):
-        """The two solutions at the value closest to x at which both were found."""
-        return self.at(min(self.together(), key=lambda y: abs(np.log(y / x))))
+    def reach(self, found: float, goal: float, rtol: float) -> tuple[float, float] | None:
+        """Continue both from ``found`` to ``goal`` in steps as short as it takes; None, or where one of them ends."""
+        if self.at(goal):
+            return None
+        lost = goal
+        while True:
+            if separation(found, lost) > rtol:
+                x = float(np.sqrt(found * lost))
+                found, lost = (x, lost) if self.at(x) else (found, x)
+            elif self.at(lost) is None:
+                return found, lost
+            elif lost == goal:
+                return None
+            else:  # it had only been too far away
+                found, lost = lost, goal
 
-    def end(self, found: float, lost: float, rtol: float) -> tuple[float, float]:
-        """The end of one of the branches between a value where both are found and one where they are not, by bisection."""
-        while abs(np.log(lost / found)) > rtol:
-            x = float(np.sqrt(found * lost))
-            found, lost = (x, lost) if self.at(x) else (found, x)
-        return found, lost
-
-    def who_ended(self, found: float, lost: float) -> int:
-        """Which of the two was lost; where both were, the one that moves more."""
-        there = [branch.at(lost) for branch in self.branches]
-        if (there[0] is None) != (there[1] is None):
-            return int(there[1] is None)
-        ends = [branch._solve(lost, branch.found[found]) for branch in self.branches]
-        moves = [np.inf if s is None else moved(b.found[found], s) for b, s in zip(self.branches, ends, strict=True)]
-        return int(moves[1] > moves[0])
+    def what_ended(self, found: float, lost: float) -> tuple[int, str]:
+        """Which of the two was lost (where both were, the one that moves away), and how."""
+        there = [lost in branch.found for branch in self.branches]
+        who = int(there[0])
+        if there[0] == there[1]:
+            ends = [branch._solve(lost, branch.found[found]) for branch in self.branches]
+            gone = [np.inf if s is None or not same(b.found[found], s) else 0.0 for b, s in zip(self.branches, ends, strict=True)]
+            who = int(gone[1] > gone[0])
+        return who, self.branches[who].lost[lost]
 
     def gap(self, x: float) -> float:
         """The free energy of the first branch minus that of the second."""
-        pair = self.at(x)
-        if pair is None:
+        both = self.at(x)
+        if both is None:
             raise _Lost
-        one, two = pair
-        return float(one["free_energy"]) - float(two["free_energy"])
+        return float(both[0]["free_energy"]) - float(both[1]["free_energy"])
 
     def crossings(self, rtol: float) -> list[Crossing]:
         """Where the gap vanishes between neighbouring values at which both branches exist."""
@@ -215,7 +235,7 @@ class _Pair:
             x = float(np.exp(brentq(lambda u: self.gap(float(np.exp(u))), np.log(a), np.log(b), xtol=0.1 * rtol)))
             low, high = max(a, x * np.exp(-10.0 * rtol)), min(b, x * np.exp(10.0 * rtol))
             return Crossing(x, rtol, abs(self.gap(high) - self.gap(low)) / np.log(high / low), rising)
-        except _Lost:  # the closest pair of values around the crossing at which both were found
+        except _Lost:  # then the closest values around the crossing at which both were found
             inside = [x for x in self.together() if a <= x <= b]
             a, b = next((x, y) for x, y in zip(inside[:-1], inside[1:], strict=True) if (self.gap(x) < 0) != (self.gap(y) < 0))
             width = np.log(b / a)
