@@ -80,6 +80,23 @@ def test_phase_retrieval():
     judge([deviations(problem.replace(alpha=a), dim=800, **options) for a in (2.5, 3.0, 5.0)])
 
 
+def test_committee():
+    """Beyond the specialisation transition, where unit a learns target a."""
+    problem = P.Committee(2, 2, "erf", alpha=8.0, weight_decay=0.3, noise=0.09)
+    options = dict(solve={"init": "specialised"}, simulate={"init": "informed"})
+    judge([deviations(problem.replace(alpha=a, weight_decay=w), dim=400, **options) for a, w in [(8, 0.3), (10, 0.3), (12, 0.5)]])
+
+
+@pytest.mark.parametrize("loss", ["square", "huber"])
+def test_a_teacher_that_is_not_linear(loss):
+    def bent(x):
+        return x + 0.25 * x**2
+
+    problem = P.GeneralizedLinear(loss, bent, alpha=2.0, weight_decay=0.3, noise=0.2, spectrum=R3)
+    options = dict(solve={"quadrature_tol": 1e-3})
+    judge([deviations(problem.replace(alpha=a), dim=500, **options) for a in (1.0, 2.0, 4.0)])
+
+
 def test_siamese():
     problem = P.Siamese(alpha=3.0, weight_decay=0.6, spectrum=[0.6, 1.0])
     options = dict(solve={"init": "informed", "quadrature_tol": 1e-4}, simulate={"init": "informed"})
