@@ -74,3 +74,11 @@ def test_a_mapped_grid_gives_the_same_numbers():
 def test_the_test_error_is_the_angle():
     s = qn.problems.GeneralizedLinear("logistic", "sign", alpha=2.0, weight_decay=0.1).solve(tol=1e-11)
     assert abs(s["test_error"] - np.arccos(s["theta"] / np.sqrt(s["q"])) / np.pi) < 1e-10
+
+
+def test_a_solution_is_a_pytree():
+    solution = LOGISTIC.solve()
+    doubled = jax.tree.map(lambda x: 2 * x, solution)
+    assert doubled["q"] == 2 * solution["q"] and doubled.result is solution.result
+    slopes = jax.jacrev(lambda w: LOGISTIC.replace(weight_decay=w).solve().observables)(0.5)
+    assert abs(float(slopes["test_error"]) - LOGISTIC.gradient("test_error", "weight_decay")) < 1e-5

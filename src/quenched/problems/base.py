@@ -12,7 +12,7 @@ import numpy as np
 from ..numerics import check
 from ..numerics.results import RESULTS
 from .identity import same
-from .solution import Solution
+from .solution import Solution, register_pytree
 
 
 class SolveWarning(UserWarning):
@@ -242,11 +242,12 @@ class Problem:
             (orders if known else observables)[name] = self._present(value, name in shapes)
         orders = {k: v for k, v in orders.items() if np.size(v)}
         c = solved.certificate
+        register_pytree()
         return Solution(
             order_parameters=orders, observables=observables, result=solved.result, residual=float(c.residual),
             quadrature_error=float(c.quadrature_error), replicon=solved.replicon, stein_gap=float(c.stein_gap),
             iterations=solved.steps, branch=branch, problem=self, level=solved.level,
-            quadrature_tol=solved.quadrature_tol,
+            quadrature_tol=solved.quadrature_tol, convex=self.model.loss.convex is True,
         )  # fmt: skip
 
     def _present(self, value, overlap: bool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -25,7 +26,8 @@ class Solution:
       then nothing jumps, replica symmetry holds, and the gap is quadrature error at its kinks).
     - ``iterations``, ``branch`` (the name of the start), ``problem``.
 
-    ``solution["test_error"]`` looks a name up among observables, then order parameters.
+    ``solution["test_error"]`` looks a name up among observables, then order parameters. A solution is a pytree: ``jax.tree.map``
+    acts on its order parameters and observables.
     """
 
     order_parameters: dict[str, Any]
@@ -164,6 +166,16 @@ class Solution:
             raise ValueError(f"problem must be the one that was solved, {text}, got {problem!r}")
         result = RESULTS[header.pop("result")]
         return cls(**tables, **header, result=result, problem=text if problem is None else problem)
+
+
+@functools.cache
+def register_pytree() -> None:
+    """Make solutions pytrees, with order parameters and observables as leaves (once; JAX is imported by the first solve only)."""
+    import jax
+
+    data = ["order_parameters", "observables"]
+    meta = [field.name for field in dataclasses.fields(Solution) if field.name not in data]
+    jax.tree_util.register_dataclass(Solution, data_fields=data, meta_fields=meta)
 
 
 def _show(value) -> str:
