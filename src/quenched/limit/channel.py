@@ -62,13 +62,13 @@ def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: boo
 
 def _null_term(model, f, names, shared):
     """1/2 <N (J - stop(J)) N, E grad^2 M> per token: value zero, the derivative that singular nodes cannot see."""
-    total = 0.0
-    r = model.units
+    total, E = 0.0, fields.axes(model)
+    r = len(E)
     for token, (joint, null) in enumerate(f.covariance):
         size = joint.shape[0]
 
         def shifted(shift, omega, extra, token=token, size=size):
-            omega = omega.at[token].add(shift[:r])
+            omega = omega.at[token].add(shift[:r] @ E)
             if size > r and "target" in extra:
                 extra = {**extra, "target": extra["target"].at[token].add(shift[r:])}
             elif size > r:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
 
 from ..laws.base import Overlaps
 from ..numerics.gaussian import panel_rule
@@ -36,7 +38,7 @@ class Layout(NamedTuple):
         if self.residual:
             return 1
         tokens = sum(model.reads) if self.joint else 0
-        return L * model.units + tokens * t + (L * t if self.extra else 0) + int(self.linked) + int(self.noise)
+        return L * len(axes(model)) + tokens * t + (L * t if self.extra else 0) + int(self.linked) + int(self.noise)
 
 
 #: The most dimensions of omega for which a real outcome is interpolated; in more it is one more quasi-random dimension.
@@ -52,7 +54,7 @@ def layout(model: Model, names, residual: bool = False, interpolate: bool = Fals
     A, B, L, t, C = model.shape
     if residual and additive and L == t == model.units == 1 and not target:
         return Layout(True, False, False, False, False, False, False)
-    interpolate = interpolate and linked and not target and L * model.units <= INTERPOLATED
+    interpolate = interpolate and linked and not target and L * len(axes(model)) <= INTERPOLATED
     return Layout(
         residual=False,
         target=target,
@@ -64,6 +66,16 @@ def layout(model: Model, names, residual: bool = False, interpolate: bool = Fals
     )
 
 
+def axes(model: Model) -> np.ndarray:
+    """Orthonormal axes (K, r) in the space of the units along which omega varies, (1, ..., 1) first or left out.
+
+    What all units do alike is an axis of its own since it is often small where its complement is not, or the reverse. Where
+    the loss does not see it (softmax) no node is spent on it; its part of omega is left at the mean.
+    """
+    full = scipy.linalg.helmert(model.units, full=True)
+    return full[1:] if model.loss.shift else full
+
+
 class Fields(NamedTuple):
     """Nodes of one label: ``omega`` (N, L, r), ``V`` (L, r, r), per-node arguments, ``weight`` (N,), factors."""
 
@@ -71,7 +83,7 @@ class Fields(NamedTuple):
     V: Any
     node: dict  # arguments that differ node by node: target, label, noise
     weight: Any
-    covariance: tuple  # per token: (joint covariance, projector on its null space), for singular overlaps
+    covariance: tuple  # per token: (joint covariance along the axes, projector on its null space), for singular overlaps
 
 
 class Assembled(NamedTuple):
@@ -118,11 +130,15 @@ def fields(model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, ki
     moments = assemble(model, overlaps, mean, cov)
     if plan.residual:
         return _residual_fields(model, moments, quadrature, kinks)
+    E = axes(model)
+    seen = moments._replace(mean=moments.mean @ E.T, q=E @ moments.q @ E.T, theta=E @ moments.theta)
     if plan.outcomes and model.response.linked:
-        return _interpolated_fields(model, plan, moments, value, quadrature)
-    if plan.outcomes:
-        return _outcome_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes)
-    return _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes)
+        found = _interpolated_fields(model, plan, seen, value, quadrature)
+    elif plan.outcomes:
+        found = _outcome_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes)
+    else:
+        found = _joint_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes)
+    return found._replace(omega=moments.mean + (found.omega - seen.mean) @ E)
 
 
 def _residual_fields(model, moments, quadrature, kinks):

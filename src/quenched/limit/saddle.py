@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..laws.base import Conjugates, Overlaps
 from .channel import ChannelOut, channel, conjugates
+from .fields import axes
 from .model import Model
 
 #: The iteration has stalled after so many steps in which the smallest residual fell by less than two per cent.
@@ -150,20 +151,37 @@ class Outcome(NamedTuple):
 
 
 def smallest_eigenvalue(model: Model, overlaps: Overlaps):
-    """The smallest relative eigenvalue of the assembled q of all labels and tokens."""
-    cov = jnp.asarray(model.law.labels().cov)
-    q = jnp.einsum("clb,bij->clij", cov, overlaps.q)
+    """The smallest relative eigenvalue of the assembled q of all labels and tokens, along the axes that the loss sees."""
+    cov, E = jnp.asarray(model.law.labels().cov), axes(model)
+    q = E @ jnp.einsum("clb,bij->clij", cov, overlaps.q) @ E.T
     if q.shape[-1] == 1:
         return jnp.where(jnp.min(q) > 0.0, 1.0, 0.0)
     values = jnp.linalg.eigvalsh(q)
     return jnp.min(values[..., 0] / jnp.maximum(values[..., -1], 1e-300))
 
 
+def _size(a):
+    """The mean diagonal entry of matrices (..., r, r)."""
+    return jnp.trace(a, axis1=-2, axis2=-1) / a.shape[-1]
+
+
+def _relative(a):
+    """Matrices relative to their size, the logarithm of which takes the place of the mean diagonal entry."""
+    size = _size(a)[..., None, None]
+    return a / size + (jnp.log(size) - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
+def _absolute(a):
+    """The inverse of :func:`_relative`."""
+    log_size = _size(a)[..., None, None]
+    return jnp.exp(log_size) * (a - (log_size - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype))
+
+
 def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
     """Run damped steps, then Newton steps that are kept only where they reduce the residual."""
     flat, unravel = ravel_pytree(start)
     # a Newton step costs as much as this many plain ones: with many unknowns it waits longer
-    patience = max(0, flat.size // 2 - 6)
+    first_newton = jnp.maximum(jnp.asarray(solver.warmup) + max(0, flat.size // 2 - 6), 0)
 
     def step_map(x):
         return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
@@ -175,20 +193,18 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan))
 
     def chart(unknowns):
-        """Newton's coordinates: for one unit log V, log q and normalised m and theta, in which saddle points are
-        closer to linear; for several units the overlaps themselves."""
+        """Newton's coordinates, in which saddle points are closer to linear: of V, q and Q the logarithm of the size and the
+        matrix relative to it (for one unit log V, log q, log Q), m and theta relative to the square root of q."""
         o = unknowns.overlaps
-        if model.units == 1:
-            root = jnp.sqrt(jnp.mean(o.q))
-            o = o._replace(V=jnp.log(o.V), q=jnp.log(o.q), m=o.m / root, theta=o.theta / root, Q=jnp.log(o.Q))
+        root = jnp.sqrt(jnp.mean(_size(o.q)))
+        o = o._replace(V=_relative(o.V), q=_relative(o.q), Q=_relative(o.Q), m=o.m / root, theta=o.theta / root)
         return ravel_pytree(unknowns._replace(overlaps=o))[0]
 
     def unchart(y):
         o = unravel(y).overlaps
-        if model.units == 1:
-            q = jnp.exp(o.q)
-            root = jnp.sqrt(jnp.mean(q))
-            o = o._replace(V=jnp.exp(o.V), q=q, m=o.m * root, theta=o.theta * root, Q=jnp.exp(o.Q))
+        q = _absolute(o.q)
+        root = jnp.sqrt(jnp.mean(_size(q)))
+        o = o._replace(V=_absolute(o.V), q=q, Q=_absolute(o.Q), m=o.m * root, theta=o.theta * root)
         return ravel_pytree(unravel(y)._replace(overlaps=o))[0]
 
     def evaluate(x):
@@ -212,7 +228,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         lost = damping > 0.9999
         lowest, lowest_x = best
         news = (res < 0.98 * lowest) | (res > 10.0 * lowest)  # falling, or on the way from an unstable point to another one
-        best = jnp.where(news, res, jnp.minimum(lowest, res)), jnp.where(news | (res < lowest), x, lowest_x)
+        best = jnp.where(news, res, lowest), jnp.where(news, x, lowest_x)
         return x, fx, res, best, damping, wait, count + 1, lost, jnp.where(news, 0, stale + 1)
 
     def going(state):
@@ -221,7 +237,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         if model.units > 1 and not singular:
             # a covariance became singular: nodes do not see all of it, the caller starts again with singular=True
             hidden = (count > 1) & (smallest_eigenvalue(model, unravel(x).overlaps) < SINGULAR)
-        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden & (stale < PATIENCE)
+        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden & (stale < PATIENCE + first_newton)
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
     state = (
@@ -230,14 +246,14 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         infinite,
         (infinite, flat),
         jnp.asarray(solver.damping, flat.dtype),
-        jnp.asarray(solver.warmup) + patience,
+        first_newton,
         0,
         False,
         0,
     )
     x, _, res, (lowest, lowest_x), _, _, count, lost, stale = jax.lax.while_loop(going, body, state)
     # a cycle is left where its residual is smallest
-    stalled = (stale >= PATIENCE) & ~(res <= solver.tol)
+    stalled = (stale >= PATIENCE + first_newton) & ~(res <= solver.tol)
     return Outcome(unravel(jnp.where(stalled, lowest_x, x)), jnp.where(stalled, lowest, res), count, lost, stalled)
 
 

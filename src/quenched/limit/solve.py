@@ -17,9 +17,10 @@ from .model import Model, as_numbers
 from .quadratures import scheme
 from .saddle import SINGULAR, SOLVER, Solver, Unknowns
 
-
 #: A residual that stops falling below this size is a cycle about a fixed point, which no other start would avoid.
 CYCLE = 1e-2
+#: A weight decay at which solves are easy, where losses and data are of order one.
+EASY = 0.1
 
 
 class Solved(NamedTuple):
@@ -169,19 +170,38 @@ def _attempt(model, averages, start, solver, level, singular, rescue):
         return end
     slow = solver._replace(damping=0.7, warmup=30, max_steps=2 * solver.max_steps)
     cycle = end.stalled and end.residual < CYCLE
+    unknowns = sum(np.size(leaf) for leaf in jax.tree.leaves(start))
     second = run(model, end.unknowns if cycle else start, slow)
     if second.residual <= solver.tol:
         return second
-    warm = start
-    for factor in (1e3, 1e2, 30.0, 10.0, 5.0, 2.5, 1.5, 1.0) if not cycle else ():
-        path = run(_with_weight_decay(model, factor), warm, slow)
-        if not (path.residual <= solver.tol):
-            break
-        warm = path.unknowns
-    else:
-        if not cycle:
-            return path
+    path = None if cycle else _descend(run, model, start, slow, warm=solver._replace(warmup=-unknowns, max_steps=50))
+    if path is not None:
+        return path
     return min(end, second, key=lambda c: np.nan_to_num(c.residual, nan=np.inf))
+
+
+def _descend(run, model, start, solver, warm):
+    """The certificate at the end of a continuation from a larger weight decay, where solves are easy; None where it fails.
+
+    Without weight decay the overlaps of data that can be fitted or separated are of the order of its inverse or of
+    its logarithm: far from any fixed start, near to those at a weight decay that is a few times larger. The first solve
+    is by ``solver``; from there on Newton's method begins at once.
+    """
+    end, factor, ratio, steps = None, max(1e3, EASY / float(model.weight_decay)), 10.0, 0
+    while ratio > 1.2:
+        path = run(_with_weight_decay(model, factor), start, solver if end is None else warm)
+        steps += int(path.steps)
+        if path.residual <= solver.tol:
+            end, start = path, path.unknowns
+            if factor == 1.0:
+                return end._replace(steps=steps)
+            solved = factor
+        elif end is None:
+            return None
+        else:
+            ratio = ratio**0.5
+        factor = max(1.0, solved / ratio)
+    return None
 
 
 def _with_weight_decay(model, factor):

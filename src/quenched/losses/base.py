@@ -42,6 +42,7 @@ class Loss:
     - ``quadratic``: the loss is quadratic in all its Gaussian arguments.
     - ``convex``: True, False, or None for unknown (then several starts are tried).
     - ``scalar``: ``fn`` takes a scalar h, and scalar labels.
+    - ``shift``: the same number added to all units of a token changes nothing (softmax).
     """
 
     fn: Callable
@@ -53,6 +54,7 @@ class Loss:
     quadratic: bool = False
     convex: bool | None = None
     scalar: bool = False
+    shift: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

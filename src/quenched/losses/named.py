@@ -111,7 +111,7 @@ logistic = Loss(_logistic, "logistic", prox=_logistic_prox, convex=True, scalar=
 hinge = Loss(_hinge, "hinge", moreau=_hinge_moreau, kinks=_hinge_kinks, convex=True, scalar=True)
 huber = Loss(_huber, "huber", moreau=_huber_moreau, kinks=_huber_kinks, residual=True, convex=True, scalar=True)
 absolute = Loss(_absolute, "absolute", moreau=_absolute_moreau, kinks=_absolute_kinks, residual=True, convex=True, scalar=True)
-softmax = Loss(_softmax, "softmax", convex=True)
+softmax = Loss(_softmax, "softmax", convex=True, shift=True)
 
 NAMED = {loss.name: loss for loss in (square, logistic, hinge, huber, absolute)}
 MARGIN = ("logistic", "hinge", "square")

@@ -22,22 +22,20 @@ def psd_factors(S):
     ...     print(R.tolist(), pinv.tolist())
     [[2.0, 0.0], [0.0, 0.0]] [[0.25, 0.0], [0.0, 0.0]]
     """
+    powers = _powers(S)
+    return powers(0.5), powers(-1.0), powers(0.0)
+
+
+def _powers(S):
+    """The function p -> S^p of the range of S (S^0 is its projector)."""
     if S.shape[-1] == 1:
         positive = S > 0.0
         safe = jnp.where(positive, S, 1.0)
-        return (
-            jnp.where(positive, jnp.sqrt(safe), 0.0),
-            jnp.where(positive, 1.0 / safe, 0.0),
-            positive.astype(S.dtype),
-        )
+        return lambda p: jnp.where(positive, safe**p, 0.0)
     values, vectors = jnp.linalg.eigh(0.5 * (S + S.T))
     positive = values > _RTOL * jnp.max(jnp.abs(values))
     safe = jnp.where(positive, values, 1.0)
-
-    def build(d):
-        return (vectors * jnp.where(positive, d, 0.0)) @ vectors.T
-
-    return build(jnp.sqrt(safe)), build(1.0 / safe), build(jnp.ones_like(safe))
+    return lambda p: (vectors * jnp.where(positive, safe**p, 0.0)) @ vectors.T
 
 
 @psd_factors.defjvp
@@ -51,4 +49,5 @@ def _psd_factors_jvp(primals, tangents):
     dP = dP + dP.T
     cross = pinv @ pinv @ dS @ N
     dpinv = -pinv @ dS @ pinv + cross + cross.T
-    return (R, pinv, P), ((identity - 0.5 * P) @ dS @ pinv @ R, dpinv, dP)
+    # S^+ R by its own power: the product of the two loses all digits that small eigenvalues need
+    return (R, pinv, P), ((identity - 0.5 * P) @ dS @ _powers(S)(-0.5), dpinv, dP)
