@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -87,29 +89,36 @@ def measure_path(
     mean reference and multiplied by that of all rows, which removes most of the luck of which rows were held out;
     ``trainings`` how many at half the sample or more (in proportion more of smaller parts, up to eight times as many).
     """
+    from threadpoolctl import threadpool_limits
+
     rng = np.random.default_rng(seed)
     relative = reference / reference.mean(axis=1, keepdims=True)
-    counts, rows = [], []
-    for size in sizes:
-        count = int(trainings * np.clip(0.5 * len(y) / size, 1.0, 8.0))
-        square, wrong = np.empty((2, count, len(penalties)))
-        for trial, (train, test) in enumerate(parts(len(y), int(size), count, rng)):
-            x_train, x_test = features(train, test)
-            weights, constant = fit_path(x_train, y[train], penalties, intercept=intercept)
-            scores = np.einsum("np,gpk->gnk", x_test, weights, optimize=True) + constant[:, None]
-            square[trial] = np.mean((scores - y[test]) ** 2, axis=(1, 2)) / relative[:, test].mean(axis=1)
-            wrong[trial] = np.mean(wrong_class(scores, y[test]), axis=1) if classify else np.nan
-        counts.append(count)
-        rows.append((square.mean(axis=0), np.log(square).std(axis=0, ddof=1), wrong.mean(axis=0), wrong.std(axis=0, ddof=1)))
-    columns = (np.array(column) for column in zip(*rows, strict=True))
-    return PathTrials(np.asarray(sizes), np.asarray(penalties), np.array(counts), *columns)
+
+    def train(part):
+        rows, others = part
+        x, x_others = features(rows, others)
+        weights, constant = fit_path(x, y[rows], penalties, intercept=intercept)
+        scores = x_others @ np.swapaxes(weights, 0, 1).reshape(x.shape[1], -1)
+        scores = scores.reshape(len(others), *constant.shape) + constant
+        square = np.mean((scores - y[others][:, None]) ** 2, axis=(0, 2)) / relative[:, others].mean(axis=1)
+        return square, np.mean(wrong_class(scores, y[others][:, None]), axis=0) if classify else np.full(len(square), np.nan)
+
+    counts = (trainings * np.clip(0.5 * len(y) / np.asarray(sizes), 1.0, 8.0)).astype(int)
+    columns = []
+    # One training a core: small decompositions gain nothing from more.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for size, count in zip(sizes, counts, strict=True):
+            square, wrong = map(np.array, zip(*pool.map(train, parts(len(y), int(size), count, rng)), strict=True))
+            columns.append((square.mean(0), np.log(square).std(0, ddof=1), wrong.mean(0), wrong.std(0, ddof=1)))
+    columns = (np.array(column) for column in zip(*columns, strict=True))
+    return PathTrials(np.asarray(sizes), np.asarray(penalties), counts, *columns)
 
 
 def wrong_class(scores, coded) -> np.ndarray:
-    """Whether the sign (one score) or the largest score names another class than ``coded`` (n, K) of +-1.
+    """Whether the sign (one score) or the largest score names another class than ``coded`` (..., K) of +-1.
 
-    ``scores`` (..., n, K); returns booleans (..., n).
+    ``scores`` (..., K); returns booleans (...).
     """
     if coded.shape[-1] == 1:
-        return (scores[..., 0] > 0.0) != (coded[:, 0] > 0.0)
+        return (scores[..., 0] > 0.0) != (coded[..., 0] > 0.0)
     return scores.argmax(axis=-1) != coded.argmax(axis=-1)

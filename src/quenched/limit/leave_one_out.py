@@ -6,9 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
+
+from .mixture import Mixture
+
+_POINTS = 48
+_AT_ONCE = 20_000_000  # numbers in one block
 
 
 class Freedom(NamedTuple):
@@ -43,7 +49,7 @@ class LeaveOneOut:
     - ``eigenvalues`` (r,): the positive eigenvalues s of X^T X, in descending order.
     - ``targets``, ``projected`` (r, K), ``rest`` (N, K): (centred) targets, in the basis, and outside it.
     - ``slack`` (N,): one minus the leverage of each row at penalty zero.
-    - ``samples``: N; ``size``: N, less one where an intercept was fitted.
+    - ``samples``: N; ``size``: N, less one where an intercept was fitted; ``features``: inputs that vary.
 
     >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     >>> y = np.array([1.0, 0.0, 2.0, 2.0])
@@ -62,6 +68,7 @@ class LeaveOneOut:
     slack: np.ndarray
     samples: int
     size: int
+    features: int
 
     @classmethod
     def of(cls, x, y, *, intercept: bool) -> LeaveOneOut:
@@ -83,7 +90,8 @@ class LeaveOneOut:
         slack = 1.0 - (samples - size) / samples - squares.sum(axis=1)
         slack = np.zeros(samples) if rank == size else np.where(slack < 1e-9, 0.0, slack)
         rest = np.where(slack[:, None] > 0.0, y - vectors @ projected, 0.0)
-        return cls(vectors, squares, singular[:rank] ** 2, y, projected, rest, slack, samples, size)
+        features = int(np.count_nonzero(np.ptp(x, axis=0)))
+        return cls(vectors, squares, singular[:rank] ** 2, y, projected, rest, slack, samples, size, features)
 
     @property
     def interpolates(self) -> bool:
@@ -100,27 +108,95 @@ class LeaveOneOut:
         """A range of penalties, from next to nothing to where little is learnt."""
         return 1e-8 * float(self.eigenvalues[0]), 30.0 * float(self.eigenvalues[0])
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """The (centred) inputs turned into as few coordinates as they have, (N, r): ridge does not see the turn."""
+        return self.vectors * np.sqrt(self.eigenvalues)
+
     def residuals(self, penalty: float) -> np.ndarray:
         """What is left of each row's targets after their prediction from all other rows, (N, K).
 
         With an intercept a prediction from the centred fit without the row is meant: exactly scikit-learn's.
         """
-        penalty = max(float(penalty), self.least)
-        share = penalty / (self.eigenvalues + penalty)
-        return (self.rest + self.vectors @ (share[:, None] * self.projected)) / (self.slack + self.squares @ share)[:, None]
+        return self._residuals(np.array([float(penalty)]))[:, 0]
 
     def row_errors(self, penalties) -> np.ndarray:
         """Squared leave-one-out residuals, averaged over the K targets, at ``penalties`` (J,): (J, N)."""
-        return np.stack([np.mean(self.residuals(a) ** 2, axis=1) for a in np.atleast_1d(penalties)])
+        penalties = np.atleast_1d(np.asarray(penalties, dtype=float))
+        block = max(1, _AT_ONCE // self.targets.size)
+        blocks = [penalties[start : start + block] for start in range(0, len(penalties), block)]
+        return np.concatenate([np.mean(self._residuals(part) ** 2, axis=2).T for part in blocks])
+
+    def _residuals(self, penalties) -> np.ndarray:
+        penalties = np.maximum(penalties, self.least)
+        share = penalties / (self.eigenvalues[:, None] + penalties)
+        within = self.vectors @ (share[:, :, None] * self.projected[:, None]).reshape(len(share), -1)
+        left = self.rest[:, None] + within.reshape(self.samples, len(penalties), -1)
+        return left / (self.slack[:, None] + self.squares @ share)[:, :, None]
+
+    def resampled(self, penalty: float, draws: int, rng) -> np.ndarray:
+        """Sampling noise of the leave-one-out predictions: what other targets would have changed, (draws, N, K).
+
+        The residuals of all *other* rows are multiplied by normal numbers and predicted again (a wild bootstrap): row i
+        gets the covariance ``sum_j h_ij^2 r_j r_j^T``, the jackknife's. Of the size of this noise only the ratios from
+        row to row are reliable in high dimension.
+        """
+        penalty, residuals = max(float(penalty), self.least), self.residuals(penalty)
+        share = self.eigenvalues / (self.eigenvalues + penalty)
+        left = (self.slack + self.squares @ (1.0 - share))[:, None]  # one minus the leverage
+        noisy = rng.normal(size=(self.samples, draws))[:, :, None] * residuals[:, None]
+        flat = noisy.reshape(self.samples, -1)
+        moved = self.vectors @ (share[:, None] * (self.vectors.T @ flat))
+        moved += (self.samples - self.size) / self.samples * flat.sum(axis=0)
+        return np.swapaxes(((moved - (1.0 - left) * flat) / left).reshape(noisy.shape), 0, 1)
 
     def freedom(self, penalty) -> Freedom:
-        """``kappa = a/(N - df1)``, ``df1 = sum s/(s + a)`` and ``df2 = N - 1/(dkappa/da)`` at penalties (J,)."""
+        """``kappa = a/(N - df1)``, ``df1 = sum s/(s + a)`` and ``df2 = N - 1/(dkappa/da)`` at penalties (J,).
+
+        Where all rows can be fitted (:attr:`interpolates`), kappa and df2 are corrected for uneven leverages.
+        """
         penalty = np.maximum(np.atleast_1d(np.asarray(penalty, dtype=float)), self.least)
+        freedom = self._even(penalty)
+        if not self.interpolates:
+            return freedom
+        kappa = freedom.kappa * np.exp(self.stretch(freedom.df1 / self.size))
+        return Freedom(kappa, freedom.df1, self._uneven[2].squared(kappa))
+
+    def demand(self, size, kappa, df1) -> np.ndarray:
+        """The penalty at which ``size`` rows have this ``kappa`` and ``df1``: ``kappa (size - df1)``, over its stretch."""
+        return kappa * (size - df1) * np.exp(-self.stretch(df1 / size))
+
+    def stretch(self, share) -> np.ndarray:
+        """What uneven leverages add to log kappa where a ``share`` df1/n of the rows is fitted; zero for n > p.
+
+        Rows of scale tau_i have ``h_i/(1 - h_i)`` in proportion to tau_i, and ``kappa = a mean(h/(1 - h))/df1``: larger
+        than a/(N - df1). Close to interpolation that is right, and far from it part of the spread of the leverages is
+        chance; between the two it has the weight (df1/n)^3, by experience.
+        """
+        return np.interp(share, *self._uneven[:2]) if self.interpolates else np.zeros(np.shape(share))
+
+    def _even(self, penalty) -> Freedom:
+        """Freedom (J,) where all rows have the same leverage."""
         inverse = 1.0 / (self.eigenvalues + penalty[:, None])
         first, second = inverse.sum(axis=1), (inverse**2).sum(axis=1)
         idle = self.size - len(self.eigenvalues)
         left = idle + penalty * first  # N - df1 without cancellation
         return Freedom(penalty / left, self.size - left, self.size - left**2 / (idle + penalty**2 * second))
+
+    @functools.cached_property
+    def _uneven(self) -> tuple[np.ndarray, np.ndarray, Mixture]:
+        """Shares df1/N (M,) in ascending order, their :meth:`stretch` (M,), and df1 as a positive mixture in kappa.
+
+        The mixture gives df2: a derivative of df1 in kappa would be that of the stretch too.
+        """
+        penalties = np.geomspace(self.least, self.penalties[1], _POINTS)
+        even, share = self._even(penalties), penalties / (self.eigenvalues[:, None] + penalties)
+        left = self.slack[:, None] + self.squares @ share
+        odds = np.mean((self.size / self.samples - left) / left, axis=0)
+        uneven = np.maximum(np.log(penalties * odds / even.df1) - np.log(even.kappa), 0.0)
+        kappa = np.maximum.accumulate(np.log(even.kappa) + (even.df1 / self.size) ** 3 * uneven)
+        degrees = Mixture.fit(np.exp(kappa), even.df1, np.full(_POINTS, 0.01), -1, total=float(self.features))
+        return even.df1[::-1] / self.size, (kappa - np.log(even.kappa))[::-1], degrees
 
     def equivalent(self, samples, penalty) -> np.ndarray:
         """The penalty on these N rows that has the kappa of ``samples`` (J,) rows at ``penalty`` (J,).
@@ -132,7 +208,7 @@ class LeaveOneOut:
 
         def above(a):
             kappa, df1, _ = self.freedom(a)
-            return kappa * (size - df1) - penalty
+            return self.demand(size, kappa, df1) - penalty
 
         # From df1 <= sum s / a: kappa(a) <= 2 a/N once a >= 2 sum(s)/N, and the root has kappa <= (a + sum s)/n.
         high = 4.0 * (1.0 + self.size / size) * (penalty + self.eigenvalues.sum())

@@ -46,6 +46,11 @@ class Mixture:
         """The function at ``kappa`` (J,) >= 0."""
         return _terms(self.omega, np.atleast_1d(kappa), self.power) @ self.weights + self.constant
 
+    def squared(self, kappa) -> np.ndarray:
+        """``sum_j weights_j (omega_j/(omega_j + kappa))^2``, at ``kappa`` (J,): df2 where the function is df1."""
+        kappa = np.atleast_1d(kappa)
+        return (self.omega / (self.omega + kappa[:, None])) ** 2 @ self.weights + self.constant
+
     def misfit(self, kappa, values, errors) -> float:
         """Sum of squared deviations over ``errors``."""
         return float(np.sum(((self(kappa) / values - 1.0) / errors) ** 2))

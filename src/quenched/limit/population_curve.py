@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .leave_one_out import Freedom, root
-from .score_errors import error_rate
+from .score_errors import ScoreNoise, draws_for, error_rate
 
 
 class Reach(NamedTuple):
@@ -26,11 +26,6 @@ class Reach(NamedTuple):
     scatter: np.ndarray
     doubt: np.ndarray
     extrapolated: np.ndarray
-
-
-def kappa_of(degrees, size, penalty, low, high) -> np.ndarray:
-    """The root of ``kappa (size - degrees(kappa)) = penalty`` between ``low`` and ``high``; all (J,)."""
-    return root(lambda kappa: kappa * (size - degrees(kappa)) - penalty, low, high)
 
 
 class Population:
@@ -67,7 +62,7 @@ class Population:
         size, penalty = np.broadcast_arrays(np.asarray(samples, float) - self.offset, np.asarray(penalty, float))
         low = np.full(size.shape, 1e-12 * self.omega.max())
         high = 2.0 * (penalty + self.omega.sum()) / size + low
-        return self.freedom(kappa_of(lambda kappa: self.freedom(kappa).df1, size, penalty, low, high))
+        return self.freedom(root(lambda kappa: kappa * (size - self.freedom(kappa).df1) - penalty, low, high))
 
     def scatter(self, freedom: Freedom) -> np.ndarray:
         """Nothing is left to chance where the population is known."""
@@ -120,7 +115,9 @@ class PlugIn(Population):
         found = np.empty(len(reach.error))
         for j, kappa in enumerate(reach.freedom.kappa):
             scores = self.scores(kappa)
-            residuals = self.targets - scores
-            noise = reach.error[j] - reach.base[j]
-            found[j] = error_rate(scores + self.centre, coded, noise, residuals.T @ residuals)
+            lucky = np.random.default_rng(0).normal(size=(len(scores), draws_for(*coded.shape)))[:, :, None]
+            noisy = lucky * (self.targets - scores)[:, None]
+            flat = self.rows / (self.omega + kappa) @ (self.rows.T @ noisy.reshape(len(scores), -1))
+            noise = ScoreNoise(np.swapaxes(flat.reshape(noisy.shape), 0, 1))
+            found[j] = error_rate(noise.changed(scores + self.centre, coded, 0.0, reach.error[j] - reach.base[j]), coded)
         return found

@@ -13,7 +13,8 @@ penalty a, with s the eigenvalues of X^T X,
 with the leave-one-out mean square LOO. (Plugging the sample covariance and X^T y / N into the formulas of a population
 counts the noise that X^T y contains as signal: biased low by about p/N.) An intercept takes one sample from n and N.
 
-``1 + x`` assumes that all rows have about the same leverage. Of real data it is ``1 + c x`` that is seen; the
+All of this is for rows of about the same leverage. What uneven leverages do to kappa and df2 is read from the leverages
+themselves (:meth:`.LeaveOneOut.stretch`), and in place of ``1 + x`` it is ``1 + c x`` that is seen of real data; the
 ``excess`` c, a little above one and growing where kappa is small, is measured on parts of the sample.
 
 Sources: B. Loureiro et al. (2021), arXiv:2102.08127; leave-one-out errors as a measurement of the population: A. Wei,
@@ -24,26 +25,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from .leave_one_out import Freedom, LeaveOneOut
+from .leave_one_out import Freedom, LeaveOneOut, root
 from .mixture import Mixture, bounds
-from .population_curve import Reach, kappa_of
-from .score_errors import error_rate
+from .population_curve import Reach
+from .score_errors import ScoreNoise, draws_for, error_rate
 
 # How far 1 + x is trusted, as a standard error of the logarithm of what is measured at x: see _doubt.
-_SHAPE = 0.08
+_SHAPE = 0.04
+_DISTANCE = 0.15  # standard error of log(error) for each e-fold of kappa below what was seen
 _PRIOR = 0.2  # of log c, before any part of the sample was trained on
 _TREND = 0.4  # how much of that doubt is left in a comparison of two sizes
+_CALM = (0.5, 0.25, 0.12)  # shares of the rows that are fitted where classification errors are read
 _POINTS = 48
 
 
 class MeasuredCurve:
     """The curve of a population that is known from N rows only, through their leave-one-out errors.
 
-    Parameters: ``loo`` the rows; ``features`` p, an upper bound of df1; ``excess`` a pair (kappa (M,), log c (M,),
-    standard errors of log c (M,)), ``None`` for c = 1 within twenty per cent.
+    Parameters: ``loo`` the rows; ``excess`` a triple (kappa (M,), log c (M,), standard errors of log c (M,)), ``None``
+    for c = 1 within twenty per cent.
     """
 
-    def __init__(self, loo: LeaveOneOut, features: int, excess=None):
+    def __init__(self, loo: LeaveOneOut, excess=None):
         self.loo, self.samples, self.offset = loo, loo.samples, loo.samples - loo.size
         penalties = np.geomspace(*loo.penalties, _POINTS)
         rows = loo.row_errors(penalties)
@@ -59,7 +62,7 @@ class MeasuredCurve:
         share = np.sqrt(_POINTS / (2.0 * np.log10(seen.kappa[-1] / seen.kappa[0])))
         errors = share * np.sqrt(0.01**2 + (doubt * c * x / (1.0 + c * x)) ** 2 + _doubt(x) ** 2)
         self._base = Mixture.fit(seen.kappa, base, errors, 2)
-        self._df1 = Mixture.fit(seen.kappa, seen.df1, np.full(_POINTS, 0.01), -1, total=min(features, 1e12))
+        self._df1 = Mixture.fit(seen.kappa, seen.df1, np.full(_POINTS, 0.01), -1, total=float(loo.features))
         self._continued = seen.df1[0] / self._df1(seen.kappa[:1])[0]
         self._at = seen.kappa[0] * np.geomspace(1e-4, 1e4, 13)
         # Between its bounds B(kappa) may be anything: the middle is reported.
@@ -77,13 +80,12 @@ class MeasuredCurve:
         size, penalty = np.broadcast_arrays(np.atleast_1d(samples) - float(self.offset), np.asarray(penalty, float))
         equivalent = self.loo.equivalent(size + self.offset, penalty)
         freedom = self.loo.freedom(equivalent)
-        beyond = np.full(size.shape, self.loo.interpolates) & (freedom.kappa * (size - freedom.df1) > 1.000001 * penalty)
+        demand = self.loo.demand(size, freedom.kappa, freedom.df1)
+        beyond = np.full(size.shape, self.loo.interpolates) & (demand > 1.000001 * penalty)
         if beyond.any():
-            low = np.full(size.shape, 1e-8 * self.lowest)
-            kappa = kappa_of(lambda k: self._continued * self._df1(k), size, penalty, low, np.full(size.shape, self.lowest))
-            ratio = self._df1.omega / (self._df1.omega + kappa[:, None])
-            df1 = self._continued * self._df1(kappa)
-            df2 = self._continued * (ratio**2 @ self._df1.weights + self._df1.constant)
+            low, high = np.full(size.shape, 1e-8 * self.lowest), np.full(size.shape, self.lowest)
+            kappa = root(lambda k: self.loo.demand(size, k, self._continued * self._df1(k)) - penalty, low, high)
+            df1, df2 = self._continued * self._df1(kappa), self._continued * self._df1.squared(kappa)
             freedom = Freedom(*(np.where(beyond, new, old) for new, old in zip((kappa, df1, df2), freedom, strict=True)))
         return freedom, equivalent, beyond
 
@@ -110,38 +112,47 @@ class MeasuredCurve:
         scatter = rows.std(axis=1) / rows.mean(axis=1) * np.sqrt((1.0 + np.minimum(x_here, 9.0)) / self.samples)
         by_excess = log_c_error * (c * x / (1.0 + c * x) - c * x_here / (1.0 + c * x_here))
         by_shape = (1.0 - weight) * (_doubt(x_here) - _doubt(x))
-        doubt = np.sqrt(by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2)
+        by_distance = _DISTANCE * np.log(np.where(beyond, self.lowest / freedom.kappa, 1.0))
+        doubt = np.sqrt(by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2 + by_distance**2)
         return Reach(error, error / (1.0 + c * x), freedom, scatter, doubt, beyond)
 
     def rates(self, samples, penalty, coded) -> np.ndarray:
         """Classification error rates of ``samples`` (J,) at ``penalty`` (J,), approximate (see :mod:`.score_errors`).
 
-        ``coded`` (N, K): the targets, +1 for a row's class and -1 otherwise. Beyond N samples, scores are taken at a
-        penalty where at most half of their error is sampling noise: of more, too little would be left to build on.
+        ``coded`` (N, K): the targets, +1 for a row's class and -1 otherwise. Beyond N samples so much of the error at
+        the equivalent penalty may be noise that little is left to build on; there scores at larger penalties serve, whose
+        mean is of more bias and which lose less. Both err upwards: the least is taken.
         """
-        reach = self.reach(samples, penalty)
-        equivalent = self.solve(samples, penalty)[1]
-        penalties = np.geomspace(*self.loo.penalties, 200)
-        calm = penalties[np.argmax(self.loo.freedom(penalties).df2 <= 0.5 * self.loo.size)]
-        weight = self._weight(np.asarray(samples) - self.offset, reach.freedom.df2)
-        c, size = self.excess(reach.freedom.kappa)[0], np.asarray(samples) - self.offset
-        luck = c * _excess_ratio(reach.freedom.df2, size) + self.offset / size
-        found = np.empty(len(equivalent))
-        for j, at in enumerate(equivalent):
-            direct = self._rate(at, coded, lambda base, j=j: base * luck[j], c[j])
-            found[j] = direct
-            if weight[j] > 0.0:
-                safe = self._rate(max(at, calm), coded, lambda base, j=j: reach.base[j] * luck[j])
-                found[j] = direct ** (1.0 - weight[j]) * safe ** weight[j] if min(direct, safe) > 0.0 else safe
+        reach, size = self.reach(samples, penalty), np.asarray(samples) - self.offset
+        equivalent, c = self.solve(samples, penalty)[1], self.excess(reach.freedom.kappa)[0]
+        wanted = c * _excess_ratio(reach.freedom.df2, size) + self.offset / size
+        found = self._rates(equivalent, coded, lambda base, j: base * wanted[j])
+        weight = self._weight(size, reach.freedom.df2)
+        mixed = np.flatnonzero(weight)
+        if len(mixed):
+            penalties = np.geomspace(*self.loo.penalties, 200)
+            fitted, others = self.loo.freedom(penalties).df2 / self.loo.size, [found[mixed]]
+            for share in _CALM:
+                calm = np.maximum(equivalent[mixed], penalties[np.argmax(fitted <= share)])
+                others.append(self._rates(calm, coded, lambda base, j: reach.base[mixed[j]] * wanted[mixed[j]]))
+            least = np.minimum.reduce(others)
+            found[mixed] = np.where(least > 0.0, found[mixed] ** (1.0 - weight[mixed]) * least ** weight[mixed], least)
         return found
 
-    def _rate(self, penalty, coded, noise, c=None) -> float:
-        """The rate where the sampling noise of the scores at ``penalty`` becomes ``noise(base)``."""
-        residuals, here = self.loo.residuals(penalty), self.loo.freedom(penalty)
-        c = self.excess(here.kappa)[0][0] if c is None else c
-        luck = c * _excess_ratio(here.df2, self.loo.size)[0] + self.offset / self.loo.size
-        base = np.mean(residuals**2) / (1.0 + luck)
-        return error_rate(coded - residuals, coded, noise(base) - base * luck, residuals.T @ residuals)
+    def _rates(self, penalties, coded, wanted) -> np.ndarray:
+        """Rates where the sampling noise of the scores at ``penalties`` (J,) becomes ``wanted(base, j)``."""
+        found = np.empty(len(penalties))
+        groups = np.rint(4.0 * np.log10(penalties))  # neighbours share their draws of noise
+        for group in np.unique(groups):
+            draws = self.loo.resampled(10.0 ** (0.25 * group), draws_for(*coded.shape), np.random.default_rng(0))
+            noise = ScoreNoise(draws)
+            for j in np.flatnonzero(groups == group):
+                residuals, here = self.loo.residuals(penalties[j]), self.loo.freedom(penalties[j])
+                luck = self.excess(here.kappa)[0] * _excess_ratio(here.df2, self.loo.size) + self.offset / self.loo.size
+                base = np.mean(residuals**2) / (1.0 + luck[0])
+                scores = noise.changed(coded - residuals, coded, base * luck[0], wanted(base, j))
+                found[j] = error_rate(scores, coded)
+        return found
 
     def _weight(self, size, df2) -> np.ndarray:
         removed = np.maximum(0.0, df2 * (1.0 / self.loo.size - 1.0 / size))
@@ -154,7 +165,7 @@ def _excess_ratio(df2, size):
 
 
 def _doubt(x):
-    """Standard error of the logarithm of ``1 + c x`` as a description of real samples: 4% at x = 1, 40% at x = 6."""
+    """Standard error of the logarithm of ``1 + c x`` as a description of real samples: 2% at x = 1, 20% at x = 6."""
     return _SHAPE * x**2 / (1.0 + x)
 
 
@@ -179,7 +190,7 @@ def measure_excess(loo: LeaveOneOut, sizes, penalties, mean_square, errors):
         spread = np.hypot(error, _TREND * _doubt(x)) / lever
         at, order = np.log(here.kappa), np.argsort(here.kappa)
         outside = np.maximum(0.0, np.maximum(at.min() - np.log(kappa), np.log(kappa) - at.max()))
-        spread = np.hypot(np.interp(np.log(kappa), at[order], spread[order]), 0.15 * outside)
+        spread = np.hypot(np.interp(np.log(kappa), at[order], spread[order]), _DISTANCE * outside)
         precision += spread**-2
         total += np.interp(np.log(kappa), at[order], log_c[order]) * spread**-2
     return kappa, total / precision, precision**-0.5

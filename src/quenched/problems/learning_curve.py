@@ -81,15 +81,16 @@ class LearningCurve:
         loo = None if plug_in else LeaveOneOut.of(features, targets, intercept=intercept)
         curve = PlugIn(features, targets, intercept=intercept) if plug_in else loo
         penalties = self._penalties(loo.eigenvalues[0] if loo else curve.omega.max() * self.samples)
+        rows = loo.inputs if loo and self.estimator.transformer is None else X
         trials = measure_path(
-            lambda train, test: self.estimator.features(X, train, test), targets,
+            lambda train, test: self.estimator.features(rows, train, test), targets,
             part_sizes(self.samples, max(8, 2 * targets.shape[1])), penalties, intercept=intercept,
             classify=self.classes is not None, trainings=self.trainings, seed=self.seed,
             reference=np.ones((len(penalties), self.samples)) if plug_in else loo.row_errors(penalties),
         )  # fmt: skip
         errors = np.maximum(trials.spread / np.sqrt(trials.counts)[:, None], 0.004)
         if not plug_in:
-            curve = MeasuredCurve(loo, self.dim, measure_excess(loo, trials.sizes, penalties, trials.mean_square, errors))
+            curve = MeasuredCurve(loo, measure_excess(loo, trials.sizes, penalties, trials.mean_square, errors))
         self._curve, self._shift = curve, _Shift(curve, trials, self.samples, self._coded)
         self.backtest = self._back_test()
         if self.verbose:
