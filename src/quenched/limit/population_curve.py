@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .leave_one_out import Freedom, root
-from .score_errors import ScoreNoise, draws_for, error_rate
+from .score_errors import ScoreNoise, draws_for, wrong
 
 
 class Reach(NamedTuple):
@@ -109,15 +109,19 @@ class PlugIn(Population):
         squares = np.stack([np.mean((self.targets - self.scores(k)) ** 2, axis=1) for k in freedom.kappa])
         return squares.std(axis=1) / squares.mean(axis=1) / np.sqrt(self.samples)
 
-    def rates(self, samples, penalty, coded) -> np.ndarray:
-        """Classification error rates of ``samples`` (J,) at ``penalty`` (J,), approximate (see :mod:`.score_errors`)."""
+    def rates(self, samples, penalty, coded) -> tuple[np.ndarray, np.ndarray]:
+        """Classification error rates of ``samples`` (J,) at ``penalty`` (J,), approximate (see :mod:`.score_errors`).
+
+        Returned with them: those of the mean scores, without sampling noise.
+        """
         reach, coded = self.reach(samples, penalty), coded[: len(self.rows)]
-        found = np.empty(len(reach.error))
+        found, plain = np.empty((2, len(reach.error)))
         for j, kappa in enumerate(reach.freedom.kappa):
             scores = self.scores(kappa)
             lucky = np.random.default_rng(0).normal(size=(len(scores), draws_for(*coded.shape)))[:, :, None]
             noisy = lucky * (self.targets - scores)[:, None]
             flat = self.rows / (self.omega + kappa) @ (self.rows.T @ noisy.reshape(len(scores), -1))
             noise = ScoreNoise(np.swapaxes(flat.reshape(noisy.shape), 0, 1))
-            found[j] = error_rate(noise.changed(scores + self.centre, coded, 0.0, reach.error[j] - reach.base[j]), coded)
-        return found
+            changed = noise.changed(scores + self.centre, coded, 0.0, reach.error[j] - reach.base[j])
+            found[j], plain[j] = np.mean(wrong(changed, coded)), np.mean(wrong(scores + self.centre, coded))
+        return found, plain

@@ -28,7 +28,7 @@ import numpy as np
 from .leave_one_out import Freedom, LeaveOneOut, root
 from .mixture import Mixture, bounds
 from .population_curve import Reach
-from .score_errors import ScoreNoise, draws_for, error_rate
+from .score_errors import ScoreNoise, draws_for, wrong
 
 # How far 1 + x is trusted, as a standard error of the logarithm of what is measured at x: see _doubt.
 _SHAPE = 0.04
@@ -116,43 +116,45 @@ class MeasuredCurve:
         doubt = np.sqrt(by_excess**2 + by_shape**2 + (weight * np.array(widths)) ** 2 + by_distance**2)
         return Reach(error, error / (1.0 + c * x), freedom, scatter, doubt, beyond)
 
-    def rates(self, samples, penalty, coded) -> np.ndarray:
+    def rates(self, samples, penalty, coded) -> tuple[np.ndarray, np.ndarray]:
         """Classification error rates of ``samples`` (J,) at ``penalty`` (J,), approximate (see :mod:`.score_errors`).
 
         ``coded`` (N, K): the targets, +1 for a row's class and -1 otherwise. Beyond N samples so much of the error at
         the equivalent penalty may be noise that little is left to build on; there scores at larger penalties serve, whose
-        mean is of more bias and which lose less. Both err upwards: the least is taken.
+        mean is of more bias and which lose less. Both err upwards: the least is taken. Returned with the rates: those of
+        the N rows at the equivalent penalty, which nothing has been done to.
         """
         reach, size = self.reach(samples, penalty), np.asarray(samples) - self.offset
         equivalent, c = self.solve(samples, penalty)[1], self.excess(reach.freedom.kappa)[0]
         wanted = c * _excess_ratio(reach.freedom.df2, size) + self.offset / size
-        found = self._rates(equivalent, coded, lambda base, j: base * wanted[j])
-        weight = self._weight(size, reach.freedom.df2)
-        mixed = np.flatnonzero(weight)
-        if len(mixed):
-            penalties = np.geomspace(*self.loo.penalties, 200)
-            fitted, others = self.loo.freedom(penalties).df2 / self.loo.size, [found[mixed]]
-            for share in _CALM:
-                calm = np.maximum(equivalent[mixed], penalties[np.argmax(fitted <= share)])
-                others.append(self._rates(calm, coded, lambda base, j: reach.base[mixed[j]] * wanted[mixed[j]]))
-            least = np.minimum.reduce(others)
-            found[mixed] = np.where(least > 0.0, found[mixed] ** (1.0 - weight[mixed]) * least ** weight[mixed], least)
-        return found
+        found, plain = self._rates(equivalent, coded, lambda base, j: base * wanted[j])
+        weight, least = self._weight(size, reach.freedom.df2), found.copy()
+        penalties = np.geomspace(*self.loo.penalties, 200)
+        fitted = self.loo.freedom(penalties).df2 / self.loo.size
+        for share in _CALM:
+            calm = penalties[np.argmax(fitted <= share)]
+            at = np.flatnonzero((weight > 0.01) & (equivalent < calm))
+            noise = reach.base[at] * wanted[at]
+            other, _ = self._rates(np.full(len(at), calm), coded, lambda base, j, noise=noise: noise[j])
+            least[at] = np.minimum(least[at], other)
+        safe = np.maximum(least, 0.1 / self.samples) / np.maximum(found, 0.1 / self.samples)
+        return found * safe**weight, plain
 
-    def _rates(self, penalties, coded, wanted) -> np.ndarray:
-        """Rates where the sampling noise of the scores at ``penalties`` (J,) becomes ``wanted(base, j)``."""
-        found = np.empty(len(penalties))
-        groups = np.rint(4.0 * np.log10(penalties))  # neighbours share their draws of noise
-        for group in np.unique(groups):
-            draws = self.loo.resampled(10.0 ** (0.25 * group), draws_for(*coded.shape), np.random.default_rng(0))
-            noise = ScoreNoise(draws)
-            for j in np.flatnonzero(groups == group):
-                residuals, here = self.loo.residuals(penalties[j]), self.loo.freedom(penalties[j])
-                luck = self.excess(here.kappa)[0] * _excess_ratio(here.df2, self.loo.size) + self.offset / self.loo.size
-                base = np.mean(residuals**2) / (1.0 + luck[0])
-                scores = noise.changed(coded - residuals, coded, base * luck[0], wanted(base, j))
-                found[j] = error_rate(scores, coded)
-        return found
+    def _rates(self, penalties, coded, wanted) -> tuple[np.ndarray, np.ndarray]:
+        """Rates where the sampling noise of the scores at ``penalties`` (J,) becomes ``wanted(base, j)``, and without."""
+        found, plain = np.empty((2, len(penalties)))
+        group = None
+        for at in np.unique(penalties):
+            if group != (group := np.rint(4.0 * np.log10(at))):  # neighbours share their draws of noise
+                draws = self.loo.resampled(10.0 ** (0.25 * group), draws_for(*coded.shape), np.random.default_rng(0))
+                noise = ScoreNoise(draws)
+            residuals, here = self.loo.residuals(at), self.loo.freedom(at)
+            luck = self.excess(here.kappa)[0] * _excess_ratio(here.df2, self.loo.size) + self.offset / self.loo.size
+            scores, base = coded - residuals, np.mean(residuals**2) / (1.0 + luck[0])
+            for j in np.flatnonzero(penalties == at):
+                changed = noise.changed(scores, coded, base * luck[0], wanted(base, j))
+                found[j], plain[j] = np.mean(wrong(changed, coded)), np.mean(wrong(scores, coded))
+        return found, plain
 
     def _weight(self, size, df2) -> np.ndarray:
         removed = np.maximum(0.0, df2 * (1.0 / self.loo.size - 1.0 / size))

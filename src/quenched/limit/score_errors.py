@@ -29,14 +29,14 @@ def draws_for(samples: int, scores: int) -> int:
     return int(np.clip(30_000 // samples, 12, max(12, min(64, _AT_ONCE // (samples * scores)))))
 
 
-def error_rate(scores, coded) -> float:
-    """The fraction of ``scores`` (..., N, K) that name another class than ``coded`` (N, K).
+def wrong(scores, coded) -> np.ndarray:
+    """Which ``scores`` (..., N, K) name another class than ``coded`` (N, K): booleans (..., N).
 
     ``coded`` is +1 for the class of a row (K = 1: for the second class) and -1 otherwise.
     """
     if coded.shape[1] == 1:
-        return float(np.mean(scores[..., 0] * coded[:, 0] <= 0.0))
-    return float(np.mean(scores.argmax(axis=-1) != coded.argmax(axis=-1)))
+        return scores[..., 0] * coded[:, 0] <= 0.0
+    return scores.argmax(axis=-1) != coded.argmax(axis=-1)
 
 
 class ScoreNoise:
@@ -48,7 +48,7 @@ class ScoreNoise:
     >>> coded = np.repeat([[1.0], [-1.0]], 5000, axis=0)
     >>> scores, noise = coded + rng.normal(size=coded.shape), ScoreNoise(rng.normal(size=(32, *coded.shape)))
     >>> changed = [noise.changed(scores, coded, 0.9, after) for after in (0.9, 3.9, 0.15)]
-    >>> [round(error_rate(each, coded), 2) for each in changed]  # Phi(-1), Phi(-1/2), Phi(-2)
+    >>> [round(float(np.mean(wrong(each, coded))), 2) for each in changed]  # Phi(-1), Phi(-1/2), Phi(-2)
     [0.16, 0.31, 0.02]
     """
 
@@ -75,7 +75,7 @@ class ScoreNoise:
         return self._calmed(scores, coded, before, after) if after < before else scores
 
     def _calmed(self, scores, coded, before, after):
-        """The covariance of a class with few rows is taken mostly from all classes together."""
+        """Less noise. The covariance of a class with few rows is taken mostly from all classes together."""
         labels = (coded[:, 0] > 0.0).astype(int) if coded.shape[1] == 1 else coded.argmax(axis=1)
         present, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
         inside = labels == np.arange(len(present))[:, None]
@@ -85,9 +85,13 @@ class ScoreNoise:
         for rows, count in zip(inside, counts, strict=True):
             seen = (centred[rows].T @ centred[rows] + few * total) / (count + few)
             calm.append(_without(seen, (noise[rows].sum(axis=0) + few * luck) / (count + few)))
-        calm = np.stack(calm)[labels]
-        moved = _least_moving_map(calm + noise, calm + (after / before) * noise) @ centred[:, :, None]
-        return centres[labels] + moved[:, :, 0]
+        # Rows move towards the centre of their class: where both are right, they stay right.
+        codes = coded[np.unique(labels, return_index=True)[1]]
+        at = wrong(scores, coded) | wrong(centres, codes)[labels]
+        calm, noise, out = np.stack(calm)[labels[at]], noise[at], scores.copy()
+        moved = _least_moving_map(calm + noise, calm + (after / before) * noise) @ centred[at, :, None]
+        out[at] = centres[labels[at]] + moved[:, :, 0]
+        return out
 
 
 def _without(total, noise) -> np.ndarray:

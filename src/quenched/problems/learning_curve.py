@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
-from ..finite.ridge_path import PathTrials, measure_path, part_sizes
+from ..finite.ridge_path import measure_path, part_sizes
 from ..limit.leave_one_out import LeaveOneOut
 from ..limit.population_curve import PlugIn, Population
 from ..limit.ridge_curve import MeasuredCurve, measure_excess
 from ..numerics import check
 from .curve_results import BackTest, BestPenalty, Prediction, Required
+from .curve_shift import Shift
 from .ridge_estimators import RidgeEstimator
 
 _ENDLESS = 1e9  # times the sample: as many rows as anyone asks for
+_APPROXIMATE = 0.25  # the part of a change of the error rate that is doubted
 
 
 class LearningCurve:
@@ -91,7 +93,7 @@ class LearningCurve:
         errors = np.maximum(trials.spread / np.sqrt(trials.counts)[:, None], 0.004)
         if not plug_in:
             curve = MeasuredCurve(loo, measure_excess(loo, trials.sizes, penalties, trials.mean_square, errors))
-        self._curve, self._shift = curve, _Shift(curve, trials, self.samples, self._coded)
+        self._curve, self._shift = curve, Shift(curve, trials, self.samples, self._coded)
         self.backtest = self._back_test()
         if self.verbose:
             print(self.backtest)
@@ -179,28 +181,30 @@ class LearningCurve:
         ((observable, wanted),) = target.items()
         observable, wanted = self._observable(observable), check.positive(observable, wanted)
         known = self.samples if np.isfinite(self.samples) else 10.0 * self.dim
-        grid = np.unique(np.rint(np.geomspace(2.0, 1e5 * known, 161)))
+        grid = np.unique(np.rint(np.geomspace(2.0, 1e5 * known, 81)))
         floor = self.predict(int(_ENDLESS * known), observable=observable, penalty=penalty)
         at = self.predict(grid, observable=observable, penalty=penalty)
 
-        def first(column):
-            """The smallest size on which, and on all larger ones, the column lies below what is wanted."""
-            above = np.flatnonzero(np.append(getattr(at, column) > wanted, float(getattr(floor, column)) > wanted))
-            start = above[-1] + 1 if len(above) else 0
-            if start >= len(grid):
-                return None
-            if start == 0:
-                return int(grid[0])
-            low, high = grid[start - 1], grid[start]
-            while high - low > max(1.0, 1e-3 * low):
-                middle = np.rint(0.5 * (low + high))
-                below = getattr(self.predict(middle, observable=observable, penalty=penalty), column) <= wanted
-                low, high = (low, middle) if below else (middle, high)
-            return int(high)
+        def first(column, sizes, values):
+            """The place of the first size from which on the column lies below what is wanted; None without any."""
+            above = np.flatnonzero(np.append(values, float(getattr(floor, column))) > wanted)
+            start = int(above[-1]) + 1 if len(above) else 0
+            return start if start < len(sizes) else None
 
-        needed = first("mean")
+        def met(column, rounds=3):
+            sizes, values = grid, getattr(at, column)
+            place = first(column, sizes, values)
+            for _ in range(rounds):  # look closer between the size found and the one before it
+                if not place:
+                    break
+                sizes = np.unique(np.rint(np.geomspace(sizes[place - 1], sizes[place], 9)))
+                values = getattr(self.predict(sizes, observable=observable, penalty=penalty), column)
+                place = first(column, sizes, np.append(values[:-1], min(values[-1], wanted)))
+            return None if place is None else int(sizes[place])
+
+        needed = met("mean")
         extrapolated = needed is None or bool(self.predict(needed, observable=observable, penalty=penalty).extrapolated)
-        return Required(needed, first("lower"), first("upper"), wanted, floor, extrapolated)
+        return Required(needed, met("lower", 1), met("upper", 1), wanted, floor, extrapolated)
 
     def plot(self, ax=None, *, n_samples=None, observable: str | None = None):
         """Draw the curve with its band, the back-test's points, and the sample's own size; returns the Axes."""
@@ -242,72 +246,18 @@ class LearningCurve:
         if self._shift is None:
             return reach.error, reach.error, reach.error, reach.extrapolated
         shift, shift_error, luck = self._shift(samples, penalty, reach.freedom.df2, observable)
-        doubt = np.where(samples <= self.samples, 0.0, reach.doubt)  # within the sample the back-test has measured it
+        beyond = samples > self.samples  # within the sample the back-test has measured what the formula leaves open
+        doubt = np.where(beyond, reach.doubt, 0.0)
         if observable == "test_mse":
             mean, variance = reach.error * np.exp(shift), reach.scatter**2
             low = high = mean
         else:
-            mean = np.minimum(self._curve.rates(samples, penalty, self._coded) * np.exp(shift), 1.0)
-            low, high = mean, np.maximum(mean, 0.5 / self.samples)
-            variance = (1.0 - mean) / (high * self.samples)
+            floor = 0.5 / self.samples
+            rates, plain = self._curve.rates(samples, penalty, self._coded)
+            mean = np.minimum(rates * np.exp(shift), 1.0)
+            low, high = mean, np.maximum(mean, floor)
+            changed = np.where(beyond, _APPROXIMATE * np.log((rates + floor) / (plain + floor)), 0.0)
+            variance = (1.0 - mean) / (high * self.samples) + changed**2
         down, up = np.exp(quantile * np.sqrt(variance + doubt**2 + shift_error**2 + luck**2))
         top = np.inf if observable == "test_mse" else 1.0
         return mean, low / down, np.minimum(high * up, top), reach.extrapolated
-
-
-class _Shift:
-    """Measured over predicted, interpolated in the logarithms of sample size and penalty; nothing at N and beyond.
-
-    Before it is measured, ``log(measured/predicted)`` is 0 +- a prior: what is noise of few trainings is not copied.
-    """
-
-    _PRIOR = {"test_mse": 0.1, "test_error": 0.3}
-
-    def __init__(self, curve, trials: PathTrials, samples: int, coded):
-        sizes, penalties = np.meshgrid(trials.sizes.astype(float), trials.penalties, indexing="ij")
-        shape, samples, root_count = sizes.shape, float(samples), np.sqrt(trials.counts)[:, None]
-        reach = curve.reach(sizes.ravel(), penalties.ravel())
-        self._sizes, self._penalties = np.log(np.append(trials.sizes, samples)), np.log(trials.penalties)
-        self.samples, self.offset, self.trials = samples, curve.offset, trials
-        self.predicted = {"test_mse": reach.error.reshape(shape)}
-        ratios = {"test_mse": trials.mean_square / self.predicted["test_mse"]}
-        errors = {"test_mse": trials.spread / root_count}
-        if coded is not None:
-            floor = 0.5 / samples
-            rates = curve.rates(sizes.ravel(), penalties.ravel(), coded).reshape(shape)
-            self.predicted["test_error"], ratios["test_error"] = rates, (trials.wrong + floor) / (rates + floor)
-            errors["test_error"] = trials.wrong_spread / (trials.wrong + floor) / root_count
-        trust = {name: 1.0 / (1.0 + (error / self._PRIOR[name]) ** 2) for name, error in errors.items()}
-        self._tables = {name: _closed(trust[name] * np.log(ratio)) for name, ratio in ratios.items()}
-        self._errors = {name: _closed(np.sqrt(trust[name]) * error) for name, error in errors.items()}
-        # The luck of one training set: its share of the error shrinks as df2/n does.
-        at_n = curve.reach(np.full(len(trials.penalties), samples), trials.penalties).freedom.df2 / (samples - self.offset)
-        shares = reach.freedom.df2.reshape(shape) / (sizes - self.offset)
-        last = np.mean((trials.spread / shares)[-3:], axis=0) * at_n
-        self._spread, self._share = np.vstack([trials.spread, last]), at_n
-
-    def __call__(self, samples, penalty, df2, observable):
-        """log shift, its standard error, and the standard deviation of log(error) from training to training, (J,)."""
-        tables = self._tables[observable], self._errors[observable], self._spread
-        shift, error, luck = (self._at(table, samples, penalty) for table in tables)
-        below = np.maximum(0.0, self._sizes[0] - np.log(samples))  # smaller than any part that was trained on
-        logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))
-        share = df2 / (samples - self.offset) / np.interp(logs, self._penalties, self._share)
-        return shift, np.hypot(error, 0.15 * below), luck * np.where(samples > self.samples, np.minimum(share, 1.0), 1.0)
-
-    def column(self, penalty: float) -> int:
-        """The column of the tables that holds a penalty."""
-        return int(np.argmin(np.abs(self.trials.penalties - penalty)))
-
-    def _at(self, table, samples, penalty):
-        logs = np.log(np.maximum(penalty, np.exp(self._penalties[0])))
-        rows = np.stack([np.interp(logs, self._penalties, row) for row in table])
-        place = np.interp(np.log(samples), self._sizes, np.arange(len(rows)))
-        low = np.minimum(place.astype(int), len(rows) - 2)
-        columns, part = np.arange(len(logs)), place - low
-        return (1.0 - part) * rows[low, columns] + part * rows[low + 1, columns]
-
-
-def _closed(table) -> np.ndarray:
-    """The table with a row of zeros for the whole sample."""
-    return np.vstack([table, np.zeros(table.shape[1])])
