@@ -12,9 +12,8 @@ from jax.flatten_util import ravel_pytree
 from ..laws.base import Conjugates
 from . import observables as obs
 from .channel import jacobian_moments
-from .iteration import Outcome, iterate
 from .model import Model
-from .saddle import Unknowns, energy, residual, scales, smallest_eigenvalue, update
+from .saddle import Outcome, Unknowns, energy, iterate, residual, scales, smallest_eigenvalue, update
 
 
 class Certificate(NamedTuple):
@@ -47,19 +46,19 @@ def certify(model: Model, outcome: Outcome, fine, quadrature, observable_rules, 
     overlaps, scalars = unknowns.overlaps, unknowns.scalars
     x, unravel = ravel_pytree(unknowns)
 
-    def step_map(x, rule, near):
-        new = update(model, unravel(x), rule, plan.singular, near)
+    def step_map(x, rule):
+        new = update(model, unravel(x), rule, plan.singular)
         return ravel_pytree(new.unknowns)[0], new.out
 
     if fine is None:
-        out = step_map(x, quadrature, outcome.near)[1]
+        out = step_map(x, quadrature)[1]
         quadrature_error = jnp.zeros(())
     else:
-        jacobian, out = jax.jacfwd(step_map, has_aux=True)(x, quadrature, outcome.near)
-        shift = jnp.linalg.solve(jnp.eye(x.size) - jacobian, step_map(x, fine, None)[0] - x)
+        jacobian, out = jax.jacfwd(step_map, has_aux=True)(x, quadrature)
+        shift = jnp.linalg.solve(jnp.eye(x.size) - jacobian, step_map(x, fine)[0] - x)
         size = ravel_pytree(scales(model, unknowns))[0]
         quadrature_error = jnp.max(jnp.abs(shift) / size, initial=0.0)
-    moments = jacobian_moments(model, overlaps, scalars, quadrature, outcome.near)
+    moments = jacobian_moments(model, overlaps, scalars, quadrature)
     # V_hat acts beside the weight decay, so a gap far below both is of no consequence
     scale = jnp.max(jnp.abs(out.conjugates.V_hat), initial=0.0) + model.weight_decay
     gap = jnp.max(jnp.abs(out.conjugates.V_hat - moments.price), initial=0.0) / scale

@@ -35,14 +35,9 @@ def _axes(names, node):
 
 
 def over_nodes(fn, names, node, shared):
-    """``fn(omega, extra, near)`` mapped over the nodes, arguments picked by name."""
+    """``fn(omega, extra)`` mapped over the nodes, arguments picked by name."""
     extra = _extra(names, node, shared)
-
-    def mapped(omega, near=None):
-        near_axes = None if near is None else envelope.Near(0, None)
-        return jax.vmap(fn, in_axes=(0, _axes(names, node), near_axes))(omega, extra, near)
-
-    return mapped
+    return lambda omega: jax.vmap(fn, in_axes=(0, _axes(names, node)))(omega, extra)
 
 
 def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False):
@@ -51,48 +46,38 @@ def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: boo
     ``quadrature`` is a rule (nodes, weights) for standard normal variables, or the ends of panels where the loss has kinks.
     ``singular`` adds the term of value zero whose derivative is what a singular covariance hides from the nodes.
     """
-    return _channel_and_prox(model, overlaps, scalars, quadrature, singular, None)[0]
-
-
-def _channel_and_prox(model, overlaps, scalars, quadrature, singular, near):
     plan, names = loss_layout(model), model.loss.names
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
     labels = model.law.labels()
 
-    def one_label(mean, cov, value, near):
+    def one_label(mean, cov, value):
         f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, model.loss.kinks)
-
-        def one(omega, extra, near):
-            return envelope.moreau_and_prox(model.loss, omega, f.V, extra, near)
-
-        envelopes, h = over_nodes(one, names, f.node, shared)(f.omega, near)
+        envelopes = over_nodes(lambda o, e: envelope.moreau(model.loss, o, f.V, e), names, f.node, shared)(f.omega)
         total = jnp.sum(f.weight * envelopes)
-        return total + _null_term(model, f, names, shared, h) if singular else total, h
+        return total + _null_term(model, f, names, shared) if singular else total
 
-    axes = (0, 0, 0, None if near is None else envelope.Near(0, None))
-    per_label, h = jax.vmap(one_label, in_axes=axes)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value, near)
-    return jnp.sum(jnp.asarray(labels.prob) * per_label), h
+    per_label = jax.vmap(one_label)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value)
+    return jnp.sum(jnp.asarray(labels.prob) * per_label)
 
 
-def _null_term(model, f, names, shared, h):
+def _null_term(model, f, names, shared):
     """1/2 <N (J - stop(J)) N, E grad^2 M> per token: value zero, the derivative that singular nodes cannot see."""
     total, E = 0.0, fields.axes(model)
     r = len(E)
     for token, (joint, null) in enumerate(f.covariance):
         size = joint.shape[0]
 
-        def shifted(shift, omega, extra, near, token=token, size=size):
+        def shifted(shift, omega, extra, token=token, size=size):
             omega = omega.at[token].add(shift[:r] @ E)
             if size > r and "target" in extra:
                 extra = {**extra, "target": extra["target"].at[token].add(shift[r:])}
             elif size > r:
                 label = extra["label"]
                 extra = {**extra, "label": label + shift[r] if label.ndim == 0 else label.at[token].add(shift[r:])}
-            return envelope.moreau(model.loss, omega, f.V, extra, near)
+            return envelope.moreau(model.loss, omega, f.V, extra)
 
         zero = jnp.zeros(size, f.omega.dtype)
-        second = over_nodes(lambda o, e, n, g=shifted, z=zero: jax.hessian(g)(z, o, e, n), names, f.node, shared)
-        second = second(f.omega, envelope.Near(h, 1))
+        second = over_nodes(lambda o, e, g=shifted, z=zero: jax.hessian(g)(z, o, e), names, f.node, shared)(f.omega)
         average = jnp.einsum("n,nij->ij", f.weight, second)
         null = jax.lax.stop_gradient(null)
         change = null @ (joint - jax.lax.stop_gradient(joint)) @ null
@@ -101,24 +86,19 @@ def _null_term(model, f, names, shared, h):
 
 
 class ChannelOut(NamedTuple):
-    """C, its conjugates, its gradients in the free means (A, r) and the trained scalars, and the prox at the nodes (C, N, L, r)."""
+    """C, its conjugates, and its gradients in the free means (A, r) and the trained scalars."""
 
     value: object
     conjugates: Conjugates
     d_means: object
     d_scalars: object
     d_V: object
-    prox: object
 
 
-def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False, near=None) -> ChannelOut:
-    """The conjugates that the overlaps produce, all by one gradient of :func:`channel`.
-
-    ``near``: an :class:`~quenched.losses.envelope.Near` of all nodes (C, N, L, r), where proximal operators are expected.
-    """
+def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False) -> ChannelOut:
+    """The conjugates that the overlaps produce, all by one gradient of :func:`channel`."""
     rate = model.alpha / model.law.size
-    slopes = jax.value_and_grad(_channel_and_prox, argnums=(1, 2), has_aux=True)
-    (value, h), (g, d_scalars) = slopes(model, overlaps, scalars, quadrature, singular, near)
+    value, (g, d_scalars) = jax.value_and_grad(channel, argnums=(1, 2))(model, overlaps, scalars, quadrature, singular)
     free = jnp.asarray(model.law.free, dtype=bool)[:, None] if model.law.free else jnp.zeros((0, 1), bool)
     hats = Conjugates(
         q_hat=-2.0 * rate * symmetrise(g.V),
@@ -129,7 +109,7 @@ def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: 
     )
     if "m" in model.frozen:
         hats = hats._replace(m_hat=jnp.zeros_like(hats.m_hat))
-    return ChannelOut(value, hats, g.m, d_scalars, symmetrise(g.V), h)
+    return ChannelOut(value, hats, g.m, d_scalars, symmetrise(g.V))
 
 
 class Moments(NamedTuple):
@@ -140,36 +120,35 @@ class Moments(NamedTuple):
     prox_error: object  # largest violation of the prox's stationarity, relative
 
 
-def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature, near=None) -> Moments:
-    """V_hat in its Hessian form, the replicon's channel half, how well the prox was solved; ``near`` as in :func:`conjugates`."""
+def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature) -> Moments:
+    """V_hat in its Hessian form, the replicon's channel half, and how well the prox was solved."""
     plan, names = loss_layout(model), model.loss.names
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
     labels = model.law.labels()
     rate = model.alpha / model.law.size
 
-    def one_label(mean, cov, value, near):
+    def one_label(mean, cov, value):
         f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, model.loss.kinks)
 
         size = jnp.max(jnp.abs(f.omega)) + 1e-300
 
-        def slope(omega, extra, near):
+        def slope(omega, extra):
             if model.loss.moreau is not None:
                 return jax.grad(envelope.moreau, argnums=1)(model.loss, omega, f.V, extra), 0.0
-            h = envelope.prox(model.loss, omega, f.V, extra, near)
+            h = envelope.prox(model.loss, omega, f.V, extra)
             minus_f = jax.grad(envelope.evaluate, argnums=1)(model.loss, h, extra)
             miss = jnp.max(jnp.abs(h - omega + jnp.einsum("lab,lb->la", f.V, minus_f)))
             return minus_f, miss / (1e-3 * size + jnp.max(jnp.abs(h - omega)))
 
         hessian = jax.jacfwd(slope, has_aux=True)  # of the envelope, in omega
-        H, miss = over_nodes(hessian, names, f.node, shared)(f.omega, near)  # H: (N, L, r, L, r)
+        H, miss = over_nodes(hessian, names, f.node, shared)(f.omega)  # H: (N, L, r, L, r)
         diagonal = jnp.einsum("n,nlalb->lab", f.weight, H)
         pair = jnp.einsum("n,nlamb,nlcmd,lp,mq->pacqbd", f.weight, H, H, cov, cov)
         bad = jnp.max(jnp.where(f.weight > 1e-14, miss, 0.0))
         return jnp.einsum("lb,lij->bij", cov, diagonal), pair, bad
 
     prob = jnp.asarray(labels.prob)
-    axes = (0, 0, 0, None if near is None else envelope.Near(0, None))
-    price, pair, bad = jax.vmap(one_label, in_axes=axes)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value, near)
+    price, pair, bad = jax.vmap(one_label)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value)
     return Moments(
         rate * jnp.tensordot(prob, price, 1),
         rate * jnp.tensordot(prob, pair, 1),

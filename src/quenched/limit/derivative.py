@@ -12,10 +12,9 @@ from jax.flatten_util import ravel_pytree
 from ..numerics import check
 from ..numerics.precision import float64
 from .certificate import Plan, certify
-from .iteration import Outcome
 from .model import Model, as_numbers
 from .quadratures import scheme
-from .saddle import update
+from .saddle import Outcome, update
 from .solve import Solved, order_parameters, solve
 
 REFUSAL = (

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..numerics.precision import float64
 from .certificate import Certificate, Plan, solve_and_certify
-from .iteration import SOLVER, Solver
 from .model import as_numbers
 from .quadratures import scheme
+from .saddle import SOLVER, Solver
 from .solve import Solved, certified, solve, starting_point
 
 #: Points mapped in one call: one compilation serves grids of every size.

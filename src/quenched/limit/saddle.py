@@ -1,4 +1,4 @@
-"""The saddle point: the fixed point between the two potentials, its residual and its energy."""
+"""The saddle point: a few damped steps, then Newton, on the fixed point between the two potentials."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ..laws.base import Conjugates, Overlaps
-from .channel import ChannelOut, conjugates
+from .channel import ChannelOut, channel, conjugates
 from .fields import axes
 from .model import Model
 
+#: The iteration has stalled after so many steps in which the smallest residual fell by less than two per cent.
+PATIENCE = 40
 #: Below this relative eigenvalue a covariance of the fields counts as singular.
 SINGULAR = 1e-10
 
@@ -21,6 +24,19 @@ class Unknowns(NamedTuple):
 
     overlaps: Overlaps
     scalars: Any
+
+
+class Solver(NamedTuple):
+    """How to iterate: ``damping`` is the weight of the old value, ``warmup`` damped steps come before Newton."""
+
+    damping: Any = 0.2
+    warmup: Any = 6
+    max_steps: Any = 300
+    tol: Any = 1e-8
+    newton: Any = True
+
+
+SOLVER = Solver()
 
 
 class Update(NamedTuple):
@@ -47,11 +63,10 @@ def exchangeable(overlaps: Overlaps) -> Overlaps:
     return Overlaps(matrix(o.V), matrix(o.q), rows(o.m, -1), rows(o.theta, -2), matrix(o.Q))
 
 
-def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False, near=None) -> Update:
-    """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step. ``near``: where proximal operators
-    are expected, see :func:`~quenched.limit.channel.conjugates`."""
+def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False) -> Update:
+    """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step."""
     old = unknowns.overlaps
-    out = conjugates(model, old, unknowns.scalars, quadrature, singular, near)
+    out = conjugates(model, old, unknowns.scalars, quadrature, singular)
     new = model.law.overlaps(out.conjugates, model.weight_decay)
     if any(model.law.free):
         free = jnp.asarray(model.law.free, dtype=bool)[:, None]
@@ -125,6 +140,16 @@ def valid(model: Model, unknowns: Unknowns):
     return finite & (lowest(combine(o.V)) > 0.0) & (joint >= 0.0)
 
 
+class Outcome(NamedTuple):
+    """Where the iteration ended; ``residual`` is of one undamped update at ``unknowns``."""
+
+    unknowns: Unknowns
+    residual: Any
+    steps: Any
+    lost: Any  # the iteration left the valid region and damping could not bring it back
+    stalled: Any  # the residual stopped falling
+
+
 def smallest_eigenvalue(model: Model, overlaps: Overlaps):
     """The smallest relative eigenvalue of the assembled q of all labels and tokens, along the axes that the loss sees."""
     cov, E = jnp.asarray(model.law.labels().cov), axes(model)
@@ -133,6 +158,103 @@ def smallest_eigenvalue(model: Model, overlaps: Overlaps):
         return jnp.where(jnp.min(q) > 0.0, 1.0, 0.0)
     values = jnp.linalg.eigvalsh(q)
     return jnp.min(values[..., 0] / jnp.maximum(values[..., -1], 1e-300))
+
+
+def _size(a):
+    """The mean diagonal entry of matrices (..., r, r)."""
+    return jnp.trace(a, axis1=-2, axis2=-1) / a.shape[-1]
+
+
+def _relative(a):
+    """Matrices relative to their size, the logarithm of which takes the place of the mean diagonal entry."""
+    size = _size(a)[..., None, None]
+    return a / size + (jnp.log(size) - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
+def _absolute(a):
+    """The inverse of :func:`_relative`."""
+    log_size = _size(a)[..., None, None]
+    return jnp.exp(log_size) * (a - (log_size - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype))
+
+
+def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
+    """Run damped steps, then Newton steps that are kept only where they reduce the residual."""
+    flat, unravel = ravel_pytree(start)
+    # a Newton step costs as much as this many plain ones: with many unknowns it waits longer
+    first_newton = jnp.maximum(jnp.asarray(solver.warmup) + max(0, flat.size // 2 - 6), 0)
+
+    def step_map(x):
+        return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
+
+    def newton_point(x, fx):
+        y = chart(unravel(x))
+        jacobian, fy = jax.jacfwd(lambda y: (lambda new: (new, new))(chart(unravel(step_map(unchart(y))))), has_aux=True)(y)
+        step = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fy - y)
+        return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan))
+
+    def chart(unknowns):
+        """Newton's coordinates, in which saddle points are closer to linear: of V, q and Q the logarithm of the size and the
+        matrix relative to it (for one unit log V, log q, log Q), m and theta relative to the square root of q."""
+        o = unknowns.overlaps
+        root = jnp.sqrt(jnp.mean(_size(o.q)))
+        o = o._replace(V=_relative(o.V), q=_relative(o.q), Q=_relative(o.Q), m=o.m / root, theta=o.theta / root)
+        return ravel_pytree(unknowns._replace(overlaps=o))[0]
+
+    def unchart(y):
+        o = unravel(y).overlaps
+        q = _absolute(o.q)
+        root = jnp.sqrt(jnp.mean(_size(q)))
+        o = o._replace(V=_absolute(o.V), q=q, Q=_absolute(o.Q), m=o.m * root, theta=o.theta * root)
+        return ravel_pytree(unravel(y)._replace(overlaps=o))[0]
+
+    def evaluate(x):
+        new = update(model, unravel(x), quadrature, singular).unknowns
+        return ravel_pytree(new)[0], residual(model, unravel(x), new), valid(model, unravel(x)) & valid(model, new)
+
+    def body(state):
+        x, fx, res, best, damping, newton_in, count, lost, stale = state
+        use_newton = jnp.asarray(solver.newton) & (newton_in <= 0) & (count > 0)
+        damped = jnp.where(count == 0, x, damping * x + (1.0 - damping) * fx)
+        trial = jax.lax.cond(use_newton, newton_point, lambda x, fx: damped, x, fx)
+        f_trial, r_trial, ok = evaluate(trial)
+        ok = ok & jnp.isfinite(r_trial)
+        accept = ok & jnp.where(use_newton, r_trial < 0.7 * res, True)
+        # a rejected Newton step: a few more damped steps first; a rejected damped step: shorter steps
+        wait = jnp.where(use_newton & ~accept, 8, newton_in - 1)
+        damping = jnp.where(~use_newton & ~accept, 0.5 * (1.0 + damping), damping)
+        # damped steps that drift without converging are slowed down too
+        damping = jnp.where(accept & ~use_newton & (r_trial > 2.0 * best[0]), 0.5 * (0.9 + damping), damping)
+        x, fx, res = (jnp.where(accept, new, old) for new, old in ((trial, x), (f_trial, fx), (r_trial, res)))
+        lost = damping > 0.9999
+        lowest, lowest_x = best
+        news = (res < 0.98 * lowest) | (res > 10.0 * lowest)  # falling, or on the way from an unstable point to another one
+        best = jnp.where(news, res, lowest), jnp.where(news, x, lowest_x)
+        return x, fx, res, best, damping, wait, count + 1, lost, jnp.where(news, 0, stale + 1)
+
+    def going(state):
+        x, _, res, _, _, _, count, lost, stale = state
+        hidden = jnp.array(False)
+        if model.units > 1 and not singular:
+            # a covariance became singular: nodes do not see all of it, the caller starts again with singular=True
+            hidden = (count > 1) & (smallest_eigenvalue(model, unravel(x).overlaps) < SINGULAR)
+        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden & (stale < PATIENCE + first_newton)
+
+    infinite = jnp.asarray(jnp.inf, flat.dtype)
+    state = (
+        flat,
+        flat,
+        infinite,
+        (infinite, flat),
+        jnp.asarray(solver.damping, flat.dtype),
+        first_newton,
+        0,
+        False,
+        0,
+    )
+    x, _, res, (lowest, lowest_x), _, _, count, lost, stale = jax.lax.while_loop(going, body, state)
+    # a cycle is left where its residual is smallest
+    stalled = (stale >= PATIENCE + first_newton) & ~(res <= solver.tol)
+    return Outcome(unravel(jnp.where(stalled, lowest_x, x)), jnp.where(stalled, lowest, res), count, lost, stalled)
 
 
 def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):
@@ -148,3 +270,6 @@ def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):
         + rate * value
     )
     return model.law.size * e
+
+
+__all__ = ["Outcome", "Solver", "Unknowns", "Update", "channel", "energy", "iterate", "residual", "update", "valid"]

@@ -13,10 +13,9 @@ from ..laws.base import Conjugates, Overlaps
 from ..numerics.precision import float64
 from ..numerics.results import RESULTS
 from .certificate import Certificate, Plan, solve_and_certify
-from .iteration import SOLVER, Solver
 from .model import Model, as_numbers
 from .quadratures import scheme
-from .saddle import SINGULAR, Unknowns
+from .saddle import SINGULAR, SOLVER, Solver, Unknowns
 
 #: A residual that stops falling below this size is a cycle about a fixed point, which no other start would avoid.
 CYCLE = 1e-2

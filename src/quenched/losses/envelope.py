@@ -7,7 +7,6 @@ units. ``V = 0`` is legal (h = omega). Source: H. Cui (2024), arXiv:2409.13904.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from .base import Loss
 
 MAX_STEPS = 80
 #: Nodes that are searched together on a CPU: all wait for the slowest of them, and their state should stay in the cache.
-TOGETHER = 256
+TOGETHER = 32
 
 
 def evaluate(loss: Loss, h, extra):
@@ -29,43 +28,19 @@ def evaluate(loss: Loss, h, extra):
     return value
 
 
-class Near(NamedTuple):
-    """Where a minimiser is expected: ``h`` (L, r), and from how many starts to search: 1 for ``h`` alone, EVERYWHERE for all."""
-
-    h: Any
-    tries: Any
-
-
-EVERYWHERE = 1_000
-
-
-def searched(loss: Loss) -> bool:
-    """Whether the minimiser is looked for from several starts, so that it pays to remember where it was."""
-    return loss.moreau is None and loss.prox is None and not loss.convex
-
-
-def prox(loss: Loss, omega, V, extra, near: Near | None = None):
-    """The global minimiser h (L, r) of the Moreau problem, for omega (L, r) and V (L, r, r); of V the symmetric part counts.
-
-    ``extra`` is a dict of the loss's other arguments. With ``near`` of one try, the minimiser next to ``near.h``.
-    """
+def prox(loss: Loss, omega, V, extra):
+    """The global minimiser h (L, r) of the Moreau problem, for omega (L, r) and V (L, r, r); of V the symmetric part counts."""
     V = symmetrise(V)
-    return _smooth_prox(loss, omega, V, extra, near) if loss.moreau is None else _closed_form(loss, omega, V, extra)[1]
+    return _smooth_prox(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[1]
 
 
-def moreau(loss: Loss, omega, V, extra, near: Near | None = None):
-    """The Moreau envelope, differentiable any number of times in all real arguments of the loss (not in ``near``).
+def moreau(loss: Loss, omega, V, extra):
+    """The Moreau envelope, differentiable any number of times in all real arguments.
 
     ``dM/domega = -f``, ``dM/dV = -f f^T / 2``, ``dM/dextra = dloss/dextra`` with ``f = -grad loss(h)``.
     """
-    return moreau_and_prox(loss, omega, V, extra, near)[0]
-
-
-def moreau_and_prox(loss: Loss, omega, V, extra, near: Near | None = None):
-    """The envelope, and where its minimum lies: no derivative flows through the latter."""
     V = symmetrise(V)
-    value, h = _smooth_moreau(loss, omega, V, extra, near) if loss.moreau is None else _closed_form(loss, omega, V, extra)
-    return value, jax.lax.stop_gradient(h)
+    return _smooth_moreau(loss, omega, V, extra) if loss.moreau is None else _closed_form(loss, omega, V, extra)[0]
 
 
 def _closed_form(loss, omega, V, extra):
@@ -77,17 +52,17 @@ def _closed_form(loss, omega, V, extra):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _smooth_prox(loss, omega, V, extra, near):
+def _smooth_prox(loss, omega, V, extra):
     if loss.prox is not None:
         return loss.prox(omega[0, 0], V[0, 0, 0], extra["label"])[None, None]
-    return _in_batches(functools.partial(_minimise, loss))(omega, V, extra, near)
+    return _in_batches(functools.partial(_minimise, loss))(omega, V, extra)
 
 
 @_smooth_prox.defjvp
 def _smooth_prox_jvp(loss, primals, tangents):
-    omega, V, extra, near = primals
-    d_omega, d_V, d_extra, _ = tangents
-    h = _smooth_prox(loss, omega, V, extra, near)
+    omega, V, extra = primals
+    d_omega, d_V, d_extra = tangents
+    h = _smooth_prox(loss, omega, V, extra)
 
     def gradient(h, extra):
         return jax.grad(evaluate, argnums=1)(loss, h, extra)
@@ -104,25 +79,25 @@ def _smooth_prox_jvp(loss, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _smooth_moreau(loss, omega, V, extra, near):
-    h = _smooth_prox(loss, omega, V, extra, near)
+def _smooth_moreau(loss, omega, V, extra):
+    h = _smooth_prox(loss, omega, V, extra)
     value, f = jax.value_and_grad(evaluate, argnums=1)(loss, h, extra)
-    return value + 0.5 * jnp.einsum("la,lab,lb->", f, V, f), h
+    return value + 0.5 * jnp.einsum("la,lab,lb->", f, V, f)
 
 
 @_smooth_moreau.defjvp
 def _smooth_moreau_jvp(loss, primals, tangents):
-    omega, V, extra, near = primals
-    d_omega, d_V, d_extra, _ = tangents
-    h = _smooth_prox(loss, omega, V, extra, near)
+    omega, V, extra = primals
+    d_omega, d_V, d_extra = tangents
+    h = _smooth_prox(loss, omega, V, extra)
     minus_f = jax.grad(evaluate, argnums=1)(loss, h, extra)
     at_h, d_loss = jax.jvp(lambda e: evaluate(loss, h, e), (extra,), (d_extra,))
     value = at_h + 0.5 * jnp.einsum("la,lab,lb->", minus_f, V, minus_f)
     tangent = jnp.sum(minus_f * d_omega) - 0.5 * jnp.einsum("la,lab,lb->", minus_f, d_V, minus_f) + d_loss
-    return (value, h), (tangent, jnp.zeros_like(h))
+    return value, tangent
 
 
-def starting_points(loss: Loss, omega, V, root, extra, near: Near | None = None):
+def starting_points(loss: Loss, omega, V, root, extra):
     """Where the search for the global minimum starts, in the whitened variable ``u`` (K, L, r), h = omega + root u."""
     zero = jnp.zeros_like(omega)
     if loss.convex:
@@ -135,8 +110,6 @@ def starting_points(loss: Loss, omega, V, root, extra, near: Near | None = None)
         return jnp.clip(jnp.einsum("lba,lb->la", back, h - omega), -20.0, 20.0)
 
     points = [zero, reaching(zero), reaching(-omega)]
-    if near is not None:
-        points.insert(0, reaching(near.h))
     if omega.size == 1:
         points += list(_lowest_wells(loss, omega, root, extra))
     else:
@@ -186,10 +159,10 @@ def _in_batches(fn):
     return batched
 
 
-def _minimise(loss, omega, V, extra, near):
+def _minimise(loss, omega, V, extra):
     """Levenberg-shifted Newton on ``|u|^2 / 2 + loss(omega + root u)`` from several starts; the lowest end wins."""
     root = jax.vmap(lambda v: psd_factors(v)[0])(V)
-    starts = starting_points(loss, omega, V, root, extra, near)
+    starts = starting_points(loss, omega, V, root, extra)
 
     def objective(u):
         return 0.5 * jnp.sum(u * u) + evaluate(loss, omega + jnp.einsum("lab,lb->la", root, u), extra)
@@ -228,16 +201,11 @@ def _minimise(loss, omega, V, extra, near):
         u, _, _, value, *_ = jax.lax.while_loop(going, step, state)
         return u, value
 
-    def lower(k, best):
-        u, value = search(starts[k])
-        better = value < best[1]
-        return jnp.where(better, u, best[0]), jnp.where(better, value, best[1])
-
     if starts.shape[0] == 1:
         u, _ = search(starts[0])
     else:
-        tries = starts.shape[0] if near is None else jnp.minimum(near.tries, starts.shape[0])
-        u, _ = jax.lax.fori_loop(0, tries, lower, (starts[0], jnp.asarray(jnp.inf, omega.dtype)))
+        ends, values = jax.vmap(search)(starts)
+        u = ends[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
     return omega + jnp.einsum("lab,lb->la", root, u)
 
 

@@ -345,7 +345,7 @@ class Problem:
 
 def _options(tol, quadrature_tol, damping, max_steps):
     """The numbers of :meth:`Problem.solve`, checked, as the engine's solver and tolerance."""
-    from ..limit.iteration import Solver
+    from ..limit.saddle import Solver
 
     if quadrature_tol is not None:
         quadrature_tol = check.positive("quadrature_tol", quadrature_tol)
