@@ -203,6 +203,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_free_energy_is_stationary(name, x64):
     """Every derivative of e at the saddle vanishes, where e is averaged by another, finer rule than the one that was solved with;
@@ -261,6 +262,7 @@ def test_evaluate_names_every_equation():
 # ---- symmetries ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_units_that_learn_the_same():
     """Two ridge regressions on the same outcomes: q and all of theta are those of one, and singular (both units are equal)."""
     one = P.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(tol=1e-11)
