@@ -20,7 +20,7 @@ from .channel import channel
 from .model import Model, as_numbers
 from .quadratures import scheme
 from .saddle import SINGULAR, Unknowns, update
-from .solve import starting_point
+from .solve import refuse_impossible, starting_point
 
 
 def evolve(model: Model, steps: int, init="uninformed", level: int | None = None) -> dict[str, np.ndarray]:
@@ -28,8 +28,8 @@ def evolve(model: Model, steps: int, init="uninformed", level: int | None = None
 
     ``init`` is a start of :func:`~quenched.limit.solve.starting_point`; ``level`` that of the quadrature, None for the finest
     but one. Free means and trained scalars take one Newton step on the channel, as they do in message passing.
-    ``ValueError`` where a step leaves the region in which overlaps are defined, as it may from weights that lie exactly on the
-    target where outcomes are discrete: the quadrature cannot see the jump there.
+    ``ValueError`` for a start that no weights have, and where a step leaves the region in which overlaps are defined, as it
+    may from weights that lie exactly on the target where outcomes are discrete: the quadrature cannot see the jump there.
 
     >>> from quenched.laws import single
     >>> from quenched.losses import Additive, square
@@ -42,8 +42,13 @@ def evolve(model: Model, steps: int, init="uninformed", level: int | None = None
     steps = check.integer("steps", steps)
     model = as_numbers(model)
     averages = scheme(model)
-    rule = averages.loss_rule(max(0, averages.levels - 2) if level is None else level)
+    finest = averages.levels - 1
+    level = max(0, finest - 1) if level is None else check.integer("level", level, 0)
+    if level > finest:
+        raise ValueError(f"level must be at most {finest}, the finest of this problem's quadratures, got {level}")
+    rule = averages.loss_rule(level)
     unknowns = starting_point(model, init)
+    refuse_impossible(model, unknowns)
     rows = [unknowns]
     with float64(True):
         for step in range(1, steps + 1):

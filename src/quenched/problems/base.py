@@ -125,8 +125,8 @@ class Problem:
     def state_evolution(self, steps: int, init: Any = "random", level: int | None = None) -> dict[str, Any]:
         """The order parameters of message passing after 0..``steps`` steps, in the limit: name -> (steps + 1, ...).
 
-        ``init``: as for :meth:`solve` (``"random"`` is ``"uninformed"``), or the :class:`Passing` of an instance, whose own
-        start is then followed; ``level`` of the quadrature, None for the finest but one.
+        ``init``: as for :meth:`solve` (``"random"`` is ``"uninformed"``, ``"zero"`` has q = 0), or the :class:`Passing` of an
+        instance, whose own start is then followed; ``level`` of the quadrature, None for the finest but one.
 
         >>> import quenched as qn
         >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
@@ -182,7 +182,7 @@ class Problem:
         elif isinstance(init, str):
             start, frozen = self._start(init)
         else:
-            start, frozen = init, ()
+            start, frozen = self._shaped(init) if isinstance(init, dict) else init, ()
         if frozen:
             model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
         options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol, rescue=not isinstance(init, Solution))
@@ -226,6 +226,12 @@ class Problem:
         names = ("V", "q", "m", "theta", "Q", *self.model.scalars)
         shapes = self._shapes
         return {n: np.reshape(np.asarray(solution.order_parameters[n]), shapes.get(n, ())) for n in names if n in solution}
+
+    def _shaped(self, overlaps: dict) -> dict:
+        """Overlaps as solutions give them (axes of size one squeezed), in the shapes of the engine."""
+        shapes = self._shapes
+        fits = {name: name in shapes and np.size(value) == np.prod(shapes[name]) for name, value in overlaps.items()}
+        return {name: np.reshape(np.asarray(v, float), shapes[name]) if fits[name] else v for name, v in overlaps.items()}
 
     @functools.cached_property
     def _shapes(self):
@@ -274,9 +280,7 @@ class Problem:
 
         model = as_numbers(self.model)
         shapes = self._shapes
-        given = {k: np.reshape(np.asarray(v, float), shapes[k]) if k in shapes and np.size(v) == np.prod(shapes[k]) else v
-                 for k, v in overlaps.items()}  # fmt: skip
-        start = starting_point(model, given)
+        start = starting_point(model, self._shaped(overlaps))
         refuse_impossible(model, start)
         averages = scheme(model)
         rule = averages.loss_rule(max(0, averages.levels - 2))

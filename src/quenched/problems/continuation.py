@@ -12,7 +12,7 @@ from .base import SolveError, SolveWarning
 from .identity import moved, same
 
 #: A move of the overlaps below this fraction of their size is not taken for a jump to another branch.
-SMALL_MOVE = 0.02
+SMALL_MOVE = 0.05
 
 NOT_CONVERGED = "the iteration does not converge"
 ELSEWHERE = "the iteration leads to another solution"
@@ -95,9 +95,22 @@ def follow(problem, over: str, values, init, **options) -> dict[float, Any]:
     return {x: solution for x in values if (solution := branch.at(x)) is not None}
 
 
-def real_parameter(problem, over) -> float:
-    """The present value of the parameter ``over``; ``ValueError`` where it is not a real number."""
-    now = problem.number(over) if isinstance(over, str) else None
+def real_parameter(problem, name, what: str = "over") -> float:
+    """The present value of a real parameter; ``ValueError``, which calls it ``what``, where it is none."""
+    now = problem.number(name) if isinstance(name, str) else None
     if now is None or np.ndim(now):
-        raise ValueError(f"over must be a real parameter of {type(problem).__name__}, got {over!r}")
+        real = [n for n in problem.parameters if (v := problem.number(n)) is not None and not np.ndim(v)]
+        raise ValueError(f"{what} must be a real parameter of {type(problem).__name__} ({', '.join(real)}), got {name!r}")
     return float(now)
+
+
+def positive_range(name: str, value, default: tuple[float, float]) -> tuple[float, float]:
+    """Two increasing positive numbers; ``default`` for None."""
+    if value is None:
+        return default
+    if np.ndim(value) != 1 or len(value) != 2:
+        raise ValueError(f"{name} must hold two increasing numbers, got {value!r}")
+    low, high = check.positive(f"{name}[0]", value[0]), check.positive(f"{name}[1]", value[1])
+    if not low < high:
+        raise ValueError(f"{name} must hold two increasing numbers, got {(low, high)}")
+    return low, high

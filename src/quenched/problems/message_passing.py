@@ -147,12 +147,15 @@ def state_evolution(problem, steps: int, init: Any = "random", level: int | None
 
     model = problem.model
     if isinstance(init, Passing):
-        given, shapes = init.overlaps, problem._shapes
-        init = {name: np.reshape(rows[0], shapes.get(name, np.shape(rows[0]))) for name, rows in given.items()}
+        init = problem._shaped({name: rows[0] for name, rows in init.overlaps.items()})
+    elif isinstance(init, str) and init == "zero":
+        init = {"q": 0.0, "Q": 0.0}
     elif isinstance(init, str):
         init, frozen = ("uninformed", ()) if init == "random" else problem._start(init)
         if frozen:
             model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
+    elif isinstance(init, dict):
+        init = problem._shaped(init)
     return _present_trajectory(problem, evolve(model, steps, init, level))
 
 

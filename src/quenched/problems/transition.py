@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..numerics import check
-from .continuation import Branch, real_parameter, separation
+from .continuation import Branch, positive_range, real_parameter, separation
 from .identity import same
 
 MEETS = "it meets the other branch"
@@ -87,7 +87,7 @@ def find_transition(
     """
     names, starts = _starts(problem, between)
     now = check.positive("over", real_parameter(problem, over))
-    low, high = _bracket(bracket, now)
+    low, high = positive_range("bracket", bracket, (now / 4.0, now * 4.0))
     points, rtol = check.integer("points", points, 3), check.positive("rtol", rtol)
     pair = _Pair(*(Branch(problem, over, start, options) for start in starts))
     grid = sorted({*np.geomspace(low, high, points).tolist(), float(np.clip(now, low, high))})
@@ -123,17 +123,6 @@ def _starts(problem, between):
         if not isinstance(name, str) or (isinstance(start, str) and start not in known):
             raise ValueError(f"between must name branches of {type(problem).__name__} ({', '.join(known)}), got {start!r}")
     return names, starts
-
-
-def _bracket(bracket, now):
-    if bracket is None:
-        return now / 4.0, now * 4.0
-    if np.ndim(bracket) != 1 or len(bracket) != 2:
-        raise ValueError(f"bracket must hold two increasing numbers, got {bracket!r}")
-    low, high = check.positive("bracket[0]", bracket[0]), check.positive("bracket[1]", bracket[1])
-    if not low < high:
-        raise ValueError(f"bracket must hold two increasing numbers, got {(low, high)}")
-    return low, high
 
 
 def _explore(pair, grid, now, rtol) -> list[tuple[float, float]]:

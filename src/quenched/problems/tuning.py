@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
 
 from ..numerics import check
+from .continuation import positive_range, real_parameter
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tuned:
     """The best value of a parameter: ``value``, ``minimum`` (the observable there), ``problem`` and its ``solution``.
 
-    ``at_edge`` says that the minimum lies at an end of the range searched, so that no better value inside it exists.
+    ``at_edge`` says that the observable still falls at an end of the range searched, and no better value was found inside it.
     """
 
     parameter: str
@@ -37,39 +39,59 @@ def tune(problem, parameter: str, minimize: str, between=None, points: int = 17,
     """The value of a positive real ``parameter`` that minimises the observable ``minimize``.
 
     A logarithmic grid of ``points`` over ``between`` (default: 1e-4 to 1e4 times the present value, or 1e-4 to 1e4 where that
-    is zero) finds the lowest basin, since the observable need not have only one; then the root of the derivative in it is found by
-    Brent's method to a relative 1e-9.
+    is zero) finds the lowest basin, since the observable need not have only one; then the root of its derivative in it is found by
+    Brent's method to a relative 1e-9. Points that cannot be solved are passed over; ``options`` go to :meth:`Problem.solve`.
+
+    ``ValueError`` for a parameter that is not real, an observable that is not a single number of the solution, a range that is
+    none, or one in which nothing can be solved.
     """
-    from scipy.optimize import brentq
+    now = real_parameter(problem, parameter, "parameter")
+    low, high = positive_range("between", between, (1e-4 * (abs(now) or 1.0), 1e4 * (abs(now) or 1.0)))
+    grid = np.geomspace(low, high, check.integer("points", points, 3))
 
-    from .base import solve_many
+    def at(x):
+        return problem.replace(**{parameter: float(x)})
 
-    names = [n for n, v in problem.parameters.items() if isinstance(v, float)]
-    if parameter not in names:
-        raise ValueError(f"parameter must be a real parameter of {type(problem).__name__} ({', '.join(names)}), got {parameter!r}")
-    now = getattr(problem, parameter)
-    low, high = between if between is not None else (1e-4 * (now or 1.0), 1e4 * (now or 1.0))
-    low, high = check.positive("between[0]", low), check.positive("between[1]", high)
-    if not low < high:
-        raise ValueError(f"between must hold two increasing numbers, got {(low, high)}")
-    check.integer("points", points, 3)
-
-    grid = np.geomspace(low, high, points)
-    solutions = solve_many([problem.replace(**{parameter: x}) for x in grid], **options)
-    if minimize not in solutions[0]:
-        raise ValueError(f"minimize must name an observable ({', '.join(solutions[0].observables)}), got {minimize!r}")
-    values = np.array([float(s[minimize]) if s.residual < 1e-6 else np.inf for s in solutions])
+    solutions = _solutions([at(x) for x in grid], options)
+    if minimize not in solutions[0] or np.size(solutions[0][minimize]) != 1:
+        numbers = [name for name, value in solutions[0].observables.items() if np.size(value) == 1]
+        raise ValueError(f"minimize must name a single number among the observables ({', '.join(numbers)}), got {minimize!r}")
+    values = np.array([np.asarray(s[minimize]).item() if s.residual < 1e-6 else np.nan for s in solutions])
     if not np.isfinite(values).any():
         raise ValueError(f"no value of {parameter} between {low:g} and {high:g} could be solved: {solutions[0].status}")
-    best = int(np.argmin(values))
+    best = int(np.nanargmin(values))
 
     def slope(log_x):
-        there = problem.replace(**{parameter: float(np.exp(log_x))})
-        return float(there.gradient(minimize, parameter, **options))
+        return np.asarray(at(np.exp(log_x)).gradient(minimize, parameter, **options)).item()
 
-    left, right = np.log(grid[max(best - 1, 0)]), np.log(grid[min(best + 1, points - 1)])
-    at_edge = not (slope(left) < 0.0 < slope(right))
-    x = float(grid[best]) if at_edge else float(np.exp(brentq(slope, left, right, xtol=1e-10, rtol=1e-9)))
-    there = problem.replace(**{parameter: x})
-    solution = there.solve(**options)
-    return Tuned(parameter, minimize, x, float(solution[minimize]), at_edge, there, solution)
+    def value(log_x):
+        return np.asarray(at(np.exp(log_x)).solve(**options)[minimize]).item()
+
+    downhill = slope(np.log(grid[best]))
+    beyond = best - 1 if downhill > 0.0 else best + 1
+    at_edge = not 0 <= beyond < points
+    x = grid[best]
+    if downhill != 0.0 and not at_edge:
+        x = np.exp(_basin(value, slope, *np.log(sorted((grid[best], grid[beyond])))))
+    solution = at(x).solve(**options)
+    return Tuned(parameter, minimize, float(x), np.asarray(solution[minimize]).item(), at_edge, at(x), solution)
+
+
+def _solutions(problems, options):
+    """In one program where the start is a name, one by one where it is overlaps."""
+    from .base import SolveWarning, solve_many
+
+    if isinstance(options.get("init", ""), str):
+        return solve_many(problems, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolveWarning)
+        return [problem.solve(**options) for problem in problems]
+
+
+def _basin(value, slope, low, high):
+    """The minimum between two points, the lower of which goes down towards the other: the root of the slope where it is alone."""
+    from scipy.optimize import brentq, minimize_scalar
+
+    if slope(low) < 0.0 < slope(high):
+        return brentq(slope, low, high, xtol=1e-10, rtol=1e-9)
+    return minimize_scalar(value, bounds=(low, high), method="bounded", options={"xatol": 1e-7}).x
