@@ -59,7 +59,7 @@ class LearningCurve:
         self.level = check.scalar("level", level, 0.0, 1.0, open_low=True, open_high=True)
         self.route = check.choice("route", route, ("auto", "leave-one-out", "plug-in"))
         self.trainings = check.integer("trainings", trainings, 2)
-        self.seed, self.verbose = seed, bool(verbose)
+        self.seed, self.verbose = check.integer("seed", seed, 0), bool(verbose)
         self.samples, self.backtest, self._curve = 0, None, None
 
     # ---- fitting -----------------------------------------------------------------------------------------------------
@@ -77,6 +77,8 @@ class LearningCurve:
         if len(X) < 20:
             raise ValueError(f"X must have 20 rows or more, got {len(X)}")
         features, intercept = self.estimator.features(X), self.estimator.intercept
+        if not np.any(np.ptp(targets, axis=0) if intercept else targets):
+            raise ValueError("y must vary from row to row, got targets that are all the same")
         self.samples, self.dim = features.shape
         self._coded = targets if self.classes is not None else None
         plug_in = self.route == "plug-in" or (self.route == "auto" and self.samples >= 100 * self.dim)
@@ -159,10 +161,10 @@ class LearningCurve:
         return Prediction(asked, *shaped, observable, penalty, self.level, observable == "test_error", self._source)
 
     def tune(self, n_samples: int, *, observable: str | None = None) -> BestPenalty:
-        """The best penalty (scikit-learn's ``alpha``) at a number of samples, by a search on a grid that is refined once."""
+        """The best penalty (scikit-learn's ``alpha``) at a number of samples, by a search on a grid that is refined."""
         n_samples, observable = check.integer("n_samples", n_samples, 2), self._observable(observable)
         grid = np.geomspace(*self._search, 25)
-        for _ in range(2):
+        for _ in range(2 if observable == "test_error" else 4):
             mean = self._interval(np.full(len(grid), float(n_samples)), grid, observable)[0]
             best = int(np.argmin(mean))
             found = float(grid[best])
@@ -204,7 +206,10 @@ class LearningCurve:
 
         needed = met("mean")
         extrapolated = needed is None or bool(self.predict(needed, observable=observable, penalty=penalty).extrapolated)
-        return Required(needed, met("lower", 1), met("upper", 1), wanted, floor, extrapolated)
+        low, high = (met(column, 1 if observable == "test_error" else 3) for column in ("lower", "upper"))
+        if needed is not None:  # the ends are looked for less closely
+            low, high = min(low, needed), None if high is None else max(high, needed)
+        return Required(needed, low, high, wanted, floor, extrapolated)
 
     def plot(self, ax=None, *, n_samples=None, observable: str | None = None):
         """Draw the curve with its band, the back-test's points, and the sample's own size; returns the Axes."""
