@@ -9,6 +9,7 @@ from ..laws.base import Overlaps
 from ..losses import envelope
 from ..losses.base import argument_names
 from ..numerics.gaussian import RANGE, panel_rule
+from ..numerics.precision import float64
 from . import fields
 from .model import Model
 
@@ -31,8 +32,10 @@ def is_discontinuous(model: Model, fn, quadrature) -> bool:
 
     A, B, L, t, C = model.shape
     r = model.units
-    empty = Overlaps(*(jax.ShapeDtypeStruct(s, jnp.float64) for s in ((B, r, r), (B, r, r), (A, r), (B, r, t), (r, r))))
-    return jax.eval_shape(kind, empty).dtype == jnp.bool_
+    shapes = ((B, r, r), (B, r, r), (A, r), (B, r, t), (r, r))
+    with float64(True):
+        empty = Overlaps(*(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes))
+        return jax.eval_shape(kind, empty).dtype == jnp.bool_
 
 
 def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, discontinuous: bool):
