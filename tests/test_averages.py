@@ -50,6 +50,10 @@ def test_a_shifted_test_law():
     assert abs(trials["test_error"].mean - expected) < 4 * trials["test_error"].standard_error
     with pytest.raises(ValueError, match="law must have the tokens"):
         solution.average(wrong, law=qn.laws.single())
+    spectrum = qn.laws.SpectralLaw.isotropic(2.0, gram=[[1.0]])
+    other = qn.laws.SpectralTokens(spectrum, [0.2, 0.8], mean=LABELS[:, None, None], cov=np.ones((2, 1, 1)), value=LABELS)
+    with pytest.raises(ValueError, match="law must be on the covariances"):
+        solution.average(wrong, law=other)
 
 
 def test_averages_over_the_training_set():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..laws.base import Overlaps
+from ..laws.base import Conjugates, Overlaps
 from ..losses import envelope
 from ..numerics.precision import float64
 from . import fields
@@ -69,7 +69,22 @@ def _with_law(model, law):
             "law must have the tokens, mean directions, covariances and targets of the training law (list the directions of the "
             f"test law in both), got coefficients of shapes {new.mean.shape[1:]} and {new.cov.shape[1:]}"
         )
+    if not np.isclose(_basis_probe(model.law, model.units), _basis_probe(law, model.units), rtol=1e-9, atol=0.0):
+        raise ValueError(
+            "law must be on the covariances, means and targets of the training law (vary probabilities and coefficients), got others"
+        )
     return dataclasses.replace(model, law=law, reads=target_reads(law))
+
+
+def _basis_probe(law, r: int) -> float:
+    """The potential at arbitrary conjugates: it sees the basis of covariances and directions, and no label."""
+    labels, (rho, _) = law.labels(), law.targets()
+    A, B, t = labels.mean.shape[-1], labels.cov.shape[-1], rho.shape[-1]
+    rng = np.random.default_rng(0)
+    factors = rng.uniform(0.5, 1.5, (2, B, 1, 1)) * np.eye(r)
+    hats = Conjugates(factors[0], factors[1], rng.normal(size=(A, r)), rng.normal(size=(B, r, t)), np.zeros((r, r)))
+    with float64(True):
+        return float(law.potential(hats, 1.0))
 
 
 def training_sample(model: Model, overlaps: Overlaps, scalars, n: int, seed: int = 0) -> dict[str, np.ndarray]:
