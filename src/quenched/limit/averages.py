@@ -71,7 +71,7 @@ def _with_law(model, law):
         )
     if not np.isclose(_basis_probe(model.law, model.units), _basis_probe(law, model.units), rtol=1e-9, atol=0.0):
         raise ValueError(
-            "law must be on the covariances, means and targets of the training law (vary probabilities and coefficients), got others"
+            "law must be on the covariances, means and targets of the training law (vary its coefficients only), got others"
         )
     return dataclasses.replace(model, law=law, reads=target_reads(law))
 
