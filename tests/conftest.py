@@ -24,3 +24,12 @@ def x64():
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs():
+    """The tests compile more programs than Linux allows one process."""
+    yield
+    from quenched.numerics.programs import make_room
+
+    make_room()

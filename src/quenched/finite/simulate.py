@@ -17,6 +17,7 @@ from quenched.finite.result import Minimiser
 from quenched.finite.trials import Trials
 from quenched.losses.base import Loss, argument_names
 from quenched.numerics import check
+from quenched.numerics.programs import make_room
 
 # What every experiment reports; observables and trained scalars must have other names.
 RESERVED = ("q", "m", "theta", "Q", "cosine", "train_loss", "free_energy")
@@ -97,6 +98,7 @@ def simulate(
     >>> bool(abs(trials["Q"].mean.item() - 0.93) < 0.2), trials.not_converged
     (True, {})
     """
+    make_room()
     seeds, observables = seed_list(seeds), dict(observables or {})
     training_observables, n_jobs = dict(training_observables or {}), check.integer("n_jobs", n_jobs)
     test_samples = check.integer("test_samples", test_samples)

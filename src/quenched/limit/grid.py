@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ..numerics.precision import float64
+from ..numerics.programs import make_room
 from .certificate import Certificate, Plan, solve_and_certify
 from .model import as_numbers
 from .quadratures import scheme
@@ -36,6 +37,7 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
     coarsest quadrature, chunk by chunk on all cores; points that end unconverged or inaccurate are solved again one by one.
     ``progress(done)`` is called as chunks end.
     """
+    make_room()
     models = [as_numbers(model) for model in models]
     ends: list = [None] * len(models)
     groups: dict = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..laws.base import Conjugates, Overlaps
 from ..numerics.precision import float64
+from ..numerics.programs import make_room
 from ..numerics.results import RESULTS
 from .certificate import Certificate, Plan, solve_and_certify
 from .model import Model, as_numbers
@@ -125,6 +126,7 @@ def solve(
     A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
     dimension, where that is cheap, on finer quadratures. Without ``rescue`` only the last is done: the others may leave the branch.
     """
+    make_room()
     model = as_numbers(model)
     averages = scheme(model)
     tol = averages.tolerance if quadrature_tol is None else quadrature_tol
