@@ -10,10 +10,12 @@ import numpy as np
 
 from ..laws.base import Conjugates, Overlaps
 from ..losses import envelope
+from ..losses.base import argument_names
 from ..numerics.precision import float64
 from . import fields
 from . import observables as obs
 from .channel import channel
+from .jumps import Jumps, target_jumps
 from .model import Model, as_numbers, target_reads
 from .quadratures import observable_rule, scheme, training_rule
 
@@ -33,12 +35,15 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
     model = as_numbers(model)
     if law is not None:
         model = as_numbers(_with_law(model, law))
+    found = target_jumps(model, fn, argument_names(fn, "observable"))
     with float64(True):
         if training:
-            rule, jumps = training_rule(model, fn), False
+            loss = target_jumps(model, model.loss, model.loss.names)
+            both = Jumps(tuple(sorted({*found.places, *loss.places})), found.moving or loss.moving)
+            rule, jumps = training_rule(model, fn, both), False
         else:
             jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False))
-            rule = observable_rule(model, fn, jumps)
+            rule = observable_rule(model, fn, jumps, found)
         return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
 
 

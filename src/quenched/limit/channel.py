@@ -61,26 +61,20 @@ def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: boo
 
 
 def _null_term(model, f, names, shared):
-    """1/2 <N (J - stop(J)) N, E grad^2 M> per token: value zero, the derivative that singular nodes cannot see."""
+    """1/2 <N (S - stop(S)) N, E grad^2 M> per token: value zero, the derivative that singular nodes cannot see.
+
+    S is the covariance of omega given the target, N the projector on its null space."""
     total, E = 0.0, fields.axes(model)
-    r = len(E)
-    for token, (joint, null) in enumerate(f.covariance):
-        size = joint.shape[0]
+    for token, (covariance, null) in enumerate(f.covariance):
 
-        def shifted(shift, omega, extra, token=token, size=size):
-            omega = omega.at[token].add(shift[:r] @ E)
-            if size > r and "target" in extra:
-                extra = {**extra, "target": extra["target"].at[token].add(shift[r:])}
-            elif size > r:
-                label = extra["label"]
-                extra = {**extra, "label": label + shift[r] if label.ndim == 0 else label.at[token].add(shift[r:])}
-            return envelope.moreau(model.loss, omega, f.V, extra)
+        def shifted(shift, omega, extra, token=token):
+            return envelope.moreau(model.loss, omega.at[token].add(shift @ E), f.V, extra)
 
-        zero = jnp.zeros(size, f.omega.dtype)
+        zero = jnp.zeros(len(E), f.omega.dtype)
         second = over_nodes(lambda o, e, g=shifted, z=zero: jax.hessian(g)(z, o, e), names, f.node, shared)(f.omega)
         average = jnp.einsum("n,nij->ij", f.weight, second)
         null = jax.lax.stop_gradient(null)
-        change = null @ (joint - jax.lax.stop_gradient(joint)) @ null
+        change = null @ (covariance - jax.lax.stop_gradient(covariance)) @ null
         total = total + 0.5 * jnp.sum(jax.lax.stop_gradient(average) * change)
     return total
 

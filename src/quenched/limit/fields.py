@@ -83,7 +83,7 @@ class Fields(NamedTuple):
     V: Any
     node: dict  # arguments that differ node by node: target, label, noise
     weight: Any
-    covariance: tuple  # per token: (joint covariance along the axes, projector on its null space), for singular overlaps
+    covariance: tuple  # per token: (covariance of omega along the axes given the target, projector on its null space)
 
 
 class Assembled(NamedTuple):
@@ -122,6 +122,8 @@ def split_rule(nodes, weights, standardised_kinks):
 def fields(model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, kinks=None, frozen_nodes=False) -> Fields:
     """Nodes for one label ``(mean, cov, value)`` from a rule for standard normal variables.
 
+    The target's field comes first and omega given the target second: the overlaps then move omega only, and differentiating
+    through the nodes is right for losses that jump in the target (``sign(h_*)``), at jumps of omega it never is.
     ``kinks(V, label)`` gives the points of a scalar omega at which the integrand is not smooth; ``quadrature`` then holds the
     ends of the panels. With ``frozen_nodes`` the nodes do not move when the overlaps are differentiated;
     the weights do instead (score form), as is right for integrands with jumps.
@@ -195,38 +197,62 @@ def _tiled(tree, count: int):
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *a.shape)).reshape(-1, *a.shape[1:]), tree)
 
 
+class _Token(NamedTuple):
+    """The Gaussian law of one token: its target's field ``m_star + root z``, omega = ``mean + slope (h_* - m_star) + ...``."""
+
+    mean: Any
+    m_star: Any
+    target: tuple  # root, pseudo-inverse, projector of the target's covariance (t = 0 where none is integrated)
+    slope: Any  # (r, t)
+    given: Any  # covariance of omega given the target
+    omega: tuple  # its factors
+
+    @property
+    def size(self) -> int:
+        return self.mean.size + self.slope.shape[1]
+
+    def at(self, z):
+        """omega and h_* at standard normal numbers (N, t + r), those of the target first."""
+        t = self.slope.shape[1]
+        target = z[:, :t] @ self.target[0].T
+        return self.mean + target @ self.slope.T + z[:, t:] @ self.omega[0].T, self.m_star + target
+
+
+def _token(mean, m_star, q, theta, rho) -> _Token:
+    factors = psd_factors(rho)
+    slope = theta @ factors[1]
+    given = q - slope @ theta.T
+    return _Token(mean, m_star, factors, slope, given, psd_factors(given))
+
+
 def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, outcomes=None):
     L, r = moments.mean.shape
     t = moments.m_star.shape[1]
     additive = model.response.additive_variance if (plan.merged or plan.extra) else 0.0
-    joint, centre, factors = [], [], []
-    for token in range(L):
-        with_target = plan.joint and model.reads[token]
-        q, theta, rho = moments.q[token], moments.theta[token], moments.rho[token]
-        if plan.merged:
-            rho = rho + additive * jnp.eye(t, dtype=rho.dtype)
-        joint.append(jnp.block([[q, theta], [theta.T, rho]]) if with_target else q)
-        centre.append(jnp.concatenate([moments.mean[token], moments.m_star[token]]) if with_target else moments.mean[token])
-        factors.append(psd_factors(joint[-1]))
+    tokens = []
+    for k in range(L):
+        seen = slice(None) if plan.joint and model.reads[k] else slice(0)
+        rho = moments.rho[k] + (additive * jnp.eye(t, dtype=moments.rho.dtype) if plan.merged else 0.0)
+        tokens.append(_token(moments.mean[k], moments.m_star[k, seen], moments.q[k], moments.theta[k, :, seen], rho[seen, seen]))
     points = None
-    if kinks is not None and len(joint) == 1 and joint[0].shape == (1, 1):
+    if kinks is not None and L == 1 and tokens[0].size == 1:
         at = jnp.asarray(value if outcomes is None else 0.0)
         values = at[None] if outcomes is None else outcomes
         all_kinks = jnp.concatenate([jnp.ravel(kinks(moments.V[0, 0, 0], y)) for y in values])
-        points = (all_kinks - centre[0][0]) / jnp.maximum(factors[0][0][0, 0], 1e-150)
-    x, weight = split_rule(*quadrature, points)
+        points = (all_kinks - tokens[0].mean[0]) / jnp.maximum(tokens[0].omega[0][0, 0], 1e-150)
+    if len(quadrature) == 4:
+        x, weight = _split_at_target_jumps(model, tokens, *quadrature)
+    else:
+        x, weight = split_rule(*quadrature, points)
     omega, target, used = [], [], 0
-    for token in range(L):
-        size = centre[token].shape[0]
-        root = factors[token][0]
-        z = x[:, used : used + size]
-        used += size
-        here = centre[token] + z @ root.T
+    for k, token in enumerate(tokens):
+        here, its_target = token.at(x[:, used : used + token.size])
+        used += token.size
         if frozen_nodes:
-            here = jax.lax.stop_gradient(here)
-            weight = weight * _density_ratio(here, centre[token], joint[token], factors[token])
-        omega.append(here[:, :r])
-        target.append(here[:, r:] if size > r else jnp.broadcast_to(moments.m_star[token], (len(x), t)))
+            here, its_target = jax.lax.stop_gradient((here, its_target))
+            weight = weight * _density_ratio(here, its_target, token)
+        omega.append(here)
+        target.append(its_target if token.m_star.size == t else jnp.broadcast_to(moments.m_star[k], (len(x), t)))
     omega, target = jnp.stack(omega, 1), jnp.stack(target, 1)
     node = {}
     if plan.merged:
@@ -244,14 +270,33 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
         node["target"] = target
     if plan.noise:
         node["noise"] = x[:, used]
-    null = tuple((c, jnp.eye(c.shape[0], dtype=c.dtype) - f[2]) for c, f in zip(joint, factors, strict=True))
+    null = tuple((token.given, jnp.eye(r, dtype=token.given.dtype) - token.omega[2]) for token in tokens)
     return Fields(omega, moments.V, node, weight, null)
 
 
-def _density_ratio(x, mean, covariance, factors):
-    """The Gaussian density at fixed x, divided by its own value: 1, with the score as derivative."""
-    _, pinv, projector = factors
-    centred = x - mean
-    filled = covariance + jnp.eye(covariance.shape[0], dtype=covariance.dtype) - projector
+def target_panels(m_star, root, breaks, jumps):
+    """Nodes (M,) and weights of a standard normal z whose panels end where the target ``m_star + root z`` is in ``jumps`` too."""
+    points = (jumps - m_star) / jnp.maximum(root, 1e-150)
+    return panel_rule(jnp.sort(jnp.concatenate([breaks, jnp.clip(points, breaks[0], breaks[-1])])))
+
+
+def _split_at_target_jumps(model, tokens, breaks, jumps, nodes, weights):
+    """A rule whose panels for the target's field end at its ``jumps``, times ``nodes`` and ``weights`` for all that is left."""
+    before = sum(token.size for token in tokens[: model.reads.index(True)])
+    token = tokens[model.reads.index(True)]
+    first, its_weights = target_panels(token.m_star[0], token.target[0][0, 0], breaks, jumps)
+    M, N = len(first), len(nodes)
+    rest = jnp.broadcast_to(nodes, (M, N, nodes.shape[1])).reshape(M * N, -1)
+    x = jnp.concatenate([rest[:, :before], jnp.repeat(first, N)[:, None], rest[:, before:]], axis=1)
+    return x, (its_weights[:, None] * weights).reshape(-1)
+
+
+def _density_ratio(omega, target, token):
+    """The Gaussian density of fixed (omega, h_*), divided by its own value: 1, with the score as derivative.
+
+    The density of the target does not depend on the overlaps."""
+    _, pinv, projector = token.omega
+    centred = omega - token.mean - (target - token.m_star) @ token.slope.T
+    filled = token.given + jnp.eye(len(projector), dtype=projector.dtype) - projector
     log_density = -0.5 * jnp.einsum("ni,ij,nj->n", centred, pinv, centred) - 0.5 * jnp.linalg.slogdet(filled)[1]
     return jnp.exp(log_density - jax.lax.stop_gradient(log_density))

@@ -43,7 +43,7 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
     groups: dict = {}
     for index, model in enumerate(models):
         leaves, treedef = jax.tree.flatten(model)
-        groups.setdefault((treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(index)
+        groups.setdefault((treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), id(scheme(model))), []).append(index)
     chunks = [
         group[start : start + CHUNK]
         for group in groups.values()

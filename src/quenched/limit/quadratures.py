@@ -13,8 +13,9 @@ from ..numerics import gaussian
 from ..numerics.chebyshev import chebyshev_nodes
 from . import fields
 from .channel import loss_layout
+from .jumps import NO_JUMPS, Jumps, target_jumps
 from .model import Model
-from .observables import is_discontinuous, training_layout
+from .observables import SPLIT, is_discontinuous, training_layout
 
 #: Default tolerances of the quadrature error: up to three dimensions, and more (coarse or quasi-random rules).
 TOLERANCE, COARSE_TOLERANCE = 1e-6, 5e-3
@@ -28,8 +29,9 @@ class Scheme(NamedTuple):
 
     ``shape`` is (A, B, L, t, C); ``dimension`` counts the Gaussian variables of the loss; ``panels`` says that its rule is given
     by the ends of panels, which kinks then split; ``inner`` counts the variables of the target's field where a real outcome is
-    interpolated (else None); ``levels`` is the height of the ladder of rules; ``jumps`` tells for
-    every observable whether it is discontinuous, ``rules`` gives its rule; ``tolerance`` is the default one.
+    interpolated (else None); ``splits``: where the loss jumps as the target moves, and panels end, or quasi-random
+    rules are used; ``levels`` is the height of the ladder of rules; ``jumps`` tells for
+    every observable whether it is boolean, ``rules`` gives its rule; ``tolerance`` is the default one.
     """
 
     shape: tuple
@@ -37,6 +39,7 @@ class Scheme(NamedTuple):
     quadratic: bool
     panels: bool
     inner: int | None
+    splits: Jumps
     levels: int
     jumps: tuple
     rules: tuple
@@ -50,22 +53,27 @@ class Scheme(NamedTuple):
         if self.inner is not None:
             inner = gaussian.inner_rule(self.inner, level)
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
+        if self.splits != NO_JUMPS:
+            return _jumping_rule(self.splits, self.dimension, level)
         return gaussian.rule(self.dimension, level, self.quadratic)
 
 
 def scheme(model: Model) -> Scheme:
     """The averages of a model whose leaves are NumPy arrays; kept per structure."""
     leaves, treedef = jax.tree.flatten(model)
-    return _scheme(treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    named = (model.loss, model.loss.names), *((fn, argument_names(fn, "observable")) for _, fn in model.observables)
+    splits = tuple(target_jumps(model, fn, names) for fn, names in named)
+    return _scheme(treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), splits)
 
 
 @functools.lru_cache(maxsize=512)
-def _scheme(treedef, shapes) -> Scheme:
+def _scheme(treedef, shapes, splits) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
     plan = loss_layout(model)
     dimension = plan.dimension(model)
     quadratic = model.loss.quadratic and not plan.outcomes  # the probability of an outcome is no polynomial
     interpolated = plan.outcomes and model.response.linked
+    split = splits[0] if plan.target else NO_JUMPS
     inner = sum(model.reads) * model.shape[3]
     jumps = tuple(is_discontinuous(model, fn, observable_rule(model, fn, False)) for _, fn in model.observables)
     return Scheme(
@@ -74,24 +82,44 @@ def _scheme(treedef, shapes) -> Scheme:
         quadratic=quadratic,
         panels=model.loss.kinks is not None and dimension == 1,
         inner=inner if interpolated else None,
-        levels=len(INTERPOLATION) if interpolated else gaussian.levels(dimension, quadratic),
+        splits=split,
+        levels=4 if split != NO_JUMPS or interpolated else gaussian.levels(dimension, quadratic),
         jumps=jumps,
-        rules=tuple(observable_rule(model, fn, jump) for (_, fn), jump in zip(model.observables, jumps, strict=True)),
-        tolerance=TOLERANCE if dimension + (inner + 1 if interpolated else 0) < 4 else COARSE_TOLERANCE,
+        rules=tuple(observable_rule(model, fn, *how) for (_, fn), *how in zip(model.observables, jumps, splits[1:], strict=True)),
+        tolerance=COARSE_TOLERANCE if split.moving or dimension + (inner + 1 if interpolated else 0) > 3 else TOLERANCE,
     )
 
 
-def observable_rule(model: Model, fn, discontinuous: bool):
-    """The rule for an observable's average over fresh data."""
+#: Panels for a target at whose jumps they end, and the rule for one to three variables beside it, level by level.
+_TARGET = {0: (4, 6, 9, 14), 1: (4, 6, 9, 14), 2: (3, 4, 6, 9), 3: (2, 3, 4, 6)}
+_REST = {1: (24, 40, 64, 100), 2: (14, 20, 30, 42), 3: (8, 10, 13, 16)}
+
+
+def _jumping_rule(jumps: Jumps, dimension: int, level: int):
+    """The ends of the target's panels, its jumps, nodes and weights for the other variables; or a quasi-random rule."""
+    if jumps.moving or dimension - 1 not in _TARGET:
+        return gaussian.sobol(dimension, gaussian.SOBOL[level], seed=level)
+    rest = gaussian.tensor_hermite(dimension - 1, _REST[dimension - 1][level]) if dimension > 1 else gaussian.rule(0, 0)
+    panels = _TARGET[dimension - 1][level]
+    return np.linspace(-gaussian.RANGE, gaussian.RANGE, panels + 1), np.asarray(jumps.places), *rest
+
+
+def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS):
+    """The rule for an observable's average over fresh data; ``jumps``: where it jumps as the target moves."""
     size = fields.layout(model, argument_names(fn, "observable")).dimension(model)
-    if discontinuous and size > 1:
-        return gaussian.sobol(size, 16, seed=0)
-    return gaussian.rule(size, min(1, gaussian.levels(size) - 1))
+    if boolean and size == 2 and (jumps.moving or not jumps.places):
+        return gaussian.rule(1, 1)
+    if size > SPLIT and boolean or jumps.moving:
+        return gaussian.sobol(size, 17, seed=0)
+    return _jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(1, gaussian.levels(size) - 1))
 
 
-def training_rule(model: Model, fn):
-    """The rule for an average over the training fields: panels that end at the kinks of the proximal operator, where it has any."""
+def training_rule(model: Model, fn, jumps: Jumps):
+    """The rule for an average over the training fields: panels that end at the kinks of the proximal operator, where it has any,
+    or at the targets at which ``fn`` or the loss ``jumps``."""
     dimension = training_layout(model, fn).dimension(model)
+    if jumps != NO_JUMPS:
+        return _jumping_rule(jumps, dimension, 2)
     level = max(0, gaussian.levels(dimension) - 2)
     if dimension == 1 and model.loss.kinks is not None:
         return gaussian.breakpoints(level), np.zeros(0)

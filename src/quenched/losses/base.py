@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 
 ARGUMENTS = ("h", "gram", "target", "label", "noise", "scalars", "params")
 
 
+@functools.lru_cache(maxsize=1024)
 def argument_names(fn: Callable, what: str = "loss") -> tuple[str, ...]:
     """The arguments that ``fn`` asks for, a subset of ``ARGUMENTS``; ValueError for any other name.
 

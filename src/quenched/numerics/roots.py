@@ -28,6 +28,8 @@ def psd_factors(S):
 
 def _powers(S):
     """The function p -> S^p of the range of S (S^0 is its projector)."""
+    if S.shape[-1] == 0:
+        return lambda p: S
     if S.shape[-1] == 1:
         positive = S > 0.0
         safe = jnp.where(positive, S, 1.0)

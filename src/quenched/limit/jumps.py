@@ -1,0 +1,113 @@
+"""Where a loss or an observable jumps as a function of the target's field, as a label ``sign(h_*)`` does."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..numerics.gaussian import RANGE
+from ..numerics.precision import float64
+from .model import Model
+
+_GRID, _CANDIDATES, _HALVINGS, _PROBES = 2047, 16, 45, 3
+
+
+class Jumps(NamedTuple):
+    """``places``: the values of a single target at which a function jumps, whatever its other arguments; ``moving``: it jumps
+    elsewhere too, at places that depend on other arguments (on several targets, on noise)."""
+
+    places: tuple = ()
+    moving: bool = False
+
+
+NO_JUMPS = Jumps()
+
+def target_jumps(model: Model, fn, names: tuple) -> Jumps:
+    """Where ``fn``, of the arguments ``names``, jumps as the target moves: found by bisection.
+
+    It is probed along lines of targets, 8.5 standard deviations either side, at a few fixed values of its other
+    arguments. ``model`` holds NumPy numbers.
+    """
+    t = model.shape[3]
+    if "target" not in names or not any(model.reads) or not t:
+        return NO_JUMPS
+    (rho, m_star), labels = model.law.targets(), model.law.labels()
+    mean, cov = np.asarray(labels.mean), np.asarray(labels.cov)
+    sizes = np.einsum("clb,btt->clt", cov, rho)
+    reads = np.asarray(model.reads)[:, None] & np.ones(t, bool)
+    single = reads.sum() == 1
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, len(cov), _PROBES)
+    if single:
+        centres, reach = (mean @ m_star)[:, reads][:, 0], RANGE * np.sqrt(sizes[:, reads][:, 0])
+        line = np.linspace((centres - reach).min(), (centres + reach).max(), _GRID + 1)
+        base, direction = np.zeros((_PROBES, *reads.shape)), np.broadcast_to(1.0 * reads, (_PROBES, *reads.shape))
+    else:
+        line = np.linspace(-RANGE, RANGE, _GRID + 1)
+        around = rng.standard_normal((2, _PROBES, *reads.shape)) * np.sqrt(sizes[classes])
+        base, direction = (mean @ m_star)[classes] + 0.5 * around[0], around[1]
+    probes = (
+        rng.standard_normal((_PROBES, mean.shape[1], model.units)), jax.tree.map(lambda a: np.asarray(a)[classes], labels.value),
+        rng.standard_normal(_PROBES), base, direction,
+    )  # fmt: skip
+    leaves, structure = jax.tree.flatten((line, probes, {"params": model.params, "scalars": model.scalars}))
+    numbers = tuple((a.dtype.str, a.shape, a.tobytes()) for a in map(np.asarray, leaves))
+    found = _found(fn, names, numbers, structure)
+    if not single:
+        return Jumps((), any(found))
+    places = np.unique(np.concatenate(found))
+    places = [x for k, x in enumerate(places) if k == 0 or x - places[k - 1] > _SAME * (1.0 + abs(x))]
+    fixed = tuple(float(x) for x in places if sum(_near(x, row) for row in found) > 1)
+    return Jumps(fixed, len(fixed) < len(places))
+
+
+_SAME = 1e-9
+
+
+def _near(x, places) -> bool:
+    return any(abs(x - y) <= _SAME * (1.0 + abs(x)) for y in places)
+
+
+@functools.lru_cache(maxsize=512)
+def _found(fn, names, numbers, structure) -> tuple:
+    """The places along the line at which ``fn`` jumps, probe by probe."""
+    leaves = [np.frombuffer(data, dtype).reshape(shape) for dtype, shape, data in numbers]
+    line, probes, shared = jax.tree.unflatten(structure, leaves)
+
+    def along(x):
+        with float64(True):
+            return np.asarray(_along(x, probes, shared, fn, names))
+
+    y = along(np.broadcast_to(line, (_PROBES, line.size)))
+    step = np.nan_to_num(np.abs(np.diff(y, axis=1)), posinf=0.0)
+    excess = step.copy()
+    excess[:, 1:-1] -= np.maximum(step[:, :-2], step[:, 2:])  # what is smooth steps alike from one interval to the next
+    which = np.argsort(excess, axis=1)[:, -_CANDIDATES:]
+    low, high = line[which], line[which + 1]
+    y_low, y_high = np.take_along_axis(y, which, 1), np.take_along_axis(y, which + 1, 1)
+    before = np.abs(y_high - y_low)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        y_middle = along(middle)
+        left = np.abs(y_middle - y_low) >= np.abs(y_high - y_middle)
+        low, high = np.where(left, low, middle), np.where(left, middle, high)
+        y_low, y_high = np.where(left, y_low, y_middle), np.where(left, y_middle, y_high)
+    jumped = np.abs(y_high - y_low) > np.maximum(0.1 * before, 1e-10)
+    middle = 0.5 * (low + high)
+    return tuple(tuple(np.sort(middle[k][jumped[k]]).tolist()) for k in range(_PROBES))
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "names"))
+def _along(x, probes, shared, fn, names):
+    """``fn`` at the points ``x`` (P, X) of each probe's line."""
+
+    def at(h, label, noise, base, direction, x):
+        given = dict(shared, h=h, gram=jnp.eye(h.shape[1]), target=base + x * direction, label=label, noise=noise)
+        value = jnp.ravel(jnp.asarray(fn(**{name: given[name] for name in names}), x.dtype))
+        return value @ jnp.cos(jnp.arange(value.size))  # any number in which no jump of an array cancels
+
+    return jax.vmap(lambda x, *probe: jax.vmap(lambda x: at(*probe, x))(x))(x, *probes)
