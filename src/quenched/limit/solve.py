@@ -187,23 +187,37 @@ def _descend(run, model, start, solver, warm):
 
     Without weight decay the overlaps of data that can be fitted or separated are of the order of its inverse or of
     its logarithm: far from any fixed start, near to those at a weight decay that is a few times larger. The first solve
-    is by ``solver``; from there on Newton's method begins at once.
+    is by ``solver``; from there on Newton's method begins at once, at overlaps that go on as powers of the weight decay.
     """
-    end, factor, ratio, steps = None, max(1e3, EASY / float(model.weight_decay)), 10.0, 0
+    done, factor, ratio, steps = [], max(1e3, EASY / float(model.weight_decay)), 10.0, 0
     while ratio > 1.2:
-        path = run(_with_weight_decay(model, factor), start, solver if end is None else warm)
+        path = run(_with_weight_decay(model, factor), _extrapolated(done, factor) if done else start, warm if done else solver)
         steps += int(path.steps)
         if path.residual <= solver.tol:
-            end, start = path, path.unknowns
             if factor == 1.0:
-                return end._replace(steps=steps)
-            solved = factor
-        elif end is None:
+                return path._replace(steps=steps)
+            done = [*done[-1:], (factor, path.unknowns)]
+        elif not done:
             return None
         else:
             ratio = ratio**0.5
-        factor = max(1.0, solved / ratio)
+        factor = max(1.0, done[-1][0] / ratio)
     return None
+
+
+def _extrapolated(done, factor):
+    """The unknowns at ``factor`` from those at the one or two factors before it, entry by entry a power law where signs allow."""
+    if len(done) == 1:
+        return done[0][1]
+    (first, old), (second, new) = done
+    step = np.log(factor / second) / np.log(second / first)
+
+    def entry(a, b):
+        a, b = np.asarray(a), np.asarray(b)
+        ratio = np.divide(b, a, out=np.ones_like(b), where=a != 0.0)
+        return np.where(ratio > 0.0, b * np.where(ratio > 0.0, ratio, 1.0) ** step, b)
+
+    return jax.tree.map(entry, old, new)
 
 
 def _with_weight_decay(model, factor):

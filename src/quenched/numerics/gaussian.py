@@ -10,10 +10,10 @@ from scipy import special, stats
 
 #: In one dimension: Gauss-Legendre panels on [-RANGE, RANGE] in units of the standard deviation.
 RANGE, ORDER = 8.5, 16
-#: Panels (1 dimension), Gauss-Hermite nodes an axis (2-4; from level 2 on an equidistant rule in 2 dimensions, which
-#: copes with jumps), log2 of the Sobol points (5 and more), level by level.
+#: Panels (1 dimension), Gauss-Hermite nodes an axis (2-4; what two levels of them do not resolve is likely to jump: from
+#: level 2 on an equidistant rule in 2 dimensions, Sobol points in 4), log2 of the Sobol points (4 and more), level by level.
 PANELS = (8, 16, 32, 64, 128, 256)
-HERMITE = {2: (24, 40, 75, 120), 3: (16, 24, 36, 48), 4: (8, 11, 15, 19)}
+HERMITE = {2: (24, 40, 75, 120), 3: (16, 24, 36, 48), 4: (8, 11)}
 SOBOL = (12, 14, 16, 17)
 #: The same for rules that are multiplied by a rule for the outcome, and for the target's field behind it.
 OUTER = {2: (16, 24, 36, 54), 3: (10, 14, 20, 28)}
@@ -24,7 +24,7 @@ def levels(dimension: int, quadratic: bool = False) -> int:
     """How many levels the ladder of rules has (the last one only measures the error of the one before)."""
     if dimension == 0 or quadratic:
         return 1
-    return len(PANELS if dimension == 1 else HERMITE[dimension] if dimension in HERMITE else SOBOL)
+    return len(PANELS) if dimension == 1 else len(SOBOL)
 
 
 @functools.lru_cache(maxsize=64)
@@ -32,7 +32,7 @@ def rule(dimension: int, level: int, quadratic: bool = False) -> tuple[np.ndarra
     """Nodes (N, dimension) and weights (N,) for averages over standard normal variables.
 
     ``quadratic`` integrands get the 3-point Gauss-Hermite rule, exact up to degree five. One dimension uses
-    Gauss-Legendre panels, two to four a tensor Gauss-Hermite rule, more a scrambled Sobol sequence with
+    Gauss-Legendre panels, two to four a tensor Gauss-Hermite rule first, more a scrambled Sobol sequence with
     antithetic points and unit second moments (level by level an independent scramble).
 
     >>> nodes, weights = rule(2, 0)
@@ -46,7 +46,7 @@ def rule(dimension: int, level: int, quadratic: bool = False) -> tuple[np.ndarra
     if dimension == 1:
         nodes, weights = (np.asarray(a) for a in panel_rule(breakpoints(level), xp=np))
         return nodes[:, None], weights
-    if dimension in HERMITE:
+    if level < len(HERMITE.get(dimension, ())):
         n = HERMITE[dimension][level]
         return _tensor(*_trapezoid(n), dimension) if dimension == 2 and level > 1 else tensor_hermite(dimension, n)
     return sobol(dimension, SOBOL[level], seed=level)
