@@ -213,12 +213,13 @@ def test_attention_by_position():
 
 @pytest.mark.slow
 def test_soft_committee():
-    """The published row is of a coarse quadrature; q and theta are those of minimisers in d = 800 (12 seeds, standard errors .003,
-    .002), the energies are those of the row."""
+    """The row is of a coarse quadrature: its energies hold, q and theta are held against minimisers in d = 800 (12 seeds: q .488 +-
+    .003, theta .588 +- .002). Our own quadrature error is 5e-3, and the replicon changes from rule to rule."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", P.SolveWarning)
         solution = P.Committee(2, 2, "erf", alpha=6.0, weight_decay=0.2, noise=0.09).solve(init="specialised")
     assert solution.residual < 1e-8
-    np.testing.assert_allclose(np.diag(solution["q"]), 0.488, atol=0.006)
-    np.testing.assert_allclose(np.diag(solution["theta"]), 0.588, atol=0.006)
-    agrees(solution, dict(free_energy=0.3317, test_mse=2.0 * 0.0199), rtol=0.01)
+    agrees(solution, dict(free_energy=0.3317), rtol=3e-3)
+    agrees(solution, dict(test_mse=2.0 * 0.0199), rtol=0.02)
+    np.testing.assert_allclose(np.diag(solution["q"]), 0.488, rtol=0.02)
+    np.testing.assert_allclose(np.diag(solution["theta"]), 0.588, rtol=0.02)
