@@ -119,14 +119,17 @@ def split_rule(nodes, weights, standardised_kinks):
     return x[:, None], w
 
 
-def fields(model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, kinks=None, frozen_nodes=False) -> Fields:
+def fields(
+    model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, kinks=None, frozen_nodes=False, aligned=False
+) -> Fields:
     """Nodes for one label ``(mean, cov, value)`` from a rule for standard normal variables.
 
     The target's field comes first and omega given the target second: the overlaps then move omega only, and differentiating
     through the nodes is right for losses that jump in the target (``sign(h_*)``), at jumps of omega it never is.
     ``kinks(V, label)`` gives the points of a scalar omega at which the integrand is not smooth; ``quadrature`` then holds the
     ends of the panels. With ``frozen_nodes`` the nodes do not move when the overlaps are differentiated;
-    the weights do instead (score form), as is right for integrands with jumps.
+    the weights do instead (score form), as is right for integrands with jumps. ``aligned``: the first variable of a token is the
+    target's field alone.
     """
     mean, cov, value = label
     moments = assemble(model, overlaps, mean, cov)
@@ -137,9 +140,9 @@ def fields(model: Model, plan: Layout, overlaps: Overlaps, label, quadrature, ki
     if plan.outcomes and model.response.linked:
         found = _interpolated_fields(model, plan, seen, value, quadrature)
     elif plan.outcomes:
-        found = _outcome_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes)
+        found = _outcome_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes, aligned)
     else:
-        found = _joint_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes)
+        found = _joint_fields(model, plan, seen, value, quadrature, kinks, frozen_nodes, aligned)
     return found._replace(omega=moments.mean + (found.omega - seen.mean) @ E)
 
 
@@ -155,10 +158,10 @@ def _residual_fields(model, moments, quadrature, kinks):
     return Fields(omega, moments.V, {"label": jnp.zeros_like(omega[:, 0, 0])}, weight, ())
 
 
-def _outcome_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes):
+def _outcome_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, aligned):
     """Nodes for omega (and the target, where the integrand reads it), times the outcomes with their probabilities."""
     outcomes = jnp.asarray(model.response.outcomes)
-    base = _joint_fields(model, plan._replace(outcomes=False), moments, value, quadrature, kinks, frozen_nodes, outcomes)
+    base = _joint_fields(model, plan._replace(outcomes=False), moments, value, quadrature, kinks, frozen_nodes, aligned, outcomes)
     L, t = moments.m_star.shape
     if plan.target:
         cov = jnp.zeros((L, t, t), moments.rho.dtype)
@@ -183,7 +186,7 @@ def _target_given_omega(moments, omega):
 def _interpolated_fields(model, plan, moments, value, quadrature):
     """Nodes for omega, times nodes of a real outcome; the rule holds nodes and weights for omega, then those for the outcome."""
     nodes, weights, *rule = quadrature
-    base = _joint_fields(model, plan._replace(outcomes=False), moments, value, (nodes, weights), None, False, ())
+    base = _joint_fields(model, plan._replace(outcomes=False), moments, value, (nodes, weights), None, False, False, ())
     labels, table = outcome_nodes(model.response, *_target_given_omega(moments, base.omega), model.reads, *rule)
     node = _tiled({name: a for name, a in base.node.items() if name != "label"}, len(table))
     return Fields(
@@ -211,9 +214,11 @@ class _Token(NamedTuple):
     def size(self) -> int:
         return self.mean.size + self.slope.shape[1]
 
-    def at(self, z):
-        """omega and h_* at standard normal numbers (N, t + r), those of the target first."""
+    def at(self, z, aligned: bool):
+        """omega and h_* at standard normal numbers (N, t + r), those of the target first if ``aligned``: else all are turned by
+        45 degrees, where a tensor rule resolves each field by the nodes of all axes."""
         t = self.slope.shape[1]
+        z = z if aligned or not t else z @ scipy.linalg.helmert(self.size, full=True).T
         target = z[:, :t] @ self.target[0].T
         return self.mean + target @ self.slope.T + z[:, t:] @ self.omega[0].T, self.m_star + target
 
@@ -225,7 +230,7 @@ def _token(mean, m_star, q, theta, rho) -> _Token:
     return _Token(mean, m_star, factors, slope, given, psd_factors(given))
 
 
-def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, outcomes=None):
+def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, aligned, outcomes=None):
     L, r = moments.mean.shape
     t = moments.m_star.shape[1]
     additive = model.response.additive_variance if (plan.merged or plan.extra) else 0.0
@@ -242,11 +247,12 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
         points = (all_kinks - tokens[0].mean[0]) / jnp.maximum(tokens[0].omega[0][0, 0], 1e-150)
     if len(quadrature) == 4:
         x, weight = _split_at_target_jumps(model, tokens, *quadrature)
+        aligned = True
     else:
         x, weight = split_rule(*quadrature, points)
     omega, target, used = [], [], 0
     for k, token in enumerate(tokens):
-        here, its_target = token.at(x[:, used : used + token.size])
+        here, its_target = token.at(x[:, used : used + token.size], aligned)
         used += token.size
         if frozen_nodes:
             here, its_target = jax.lax.stop_gradient((here, its_target))

@@ -56,7 +56,7 @@ def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, disc
     def one_label(mean, cov, value):
         label = (mean, cov, value)
         rule = _split_at_jumps(model, fn, names, plan, fresh, label, shared, quadrature) if split else quadrature
-        f = fields.fields(model, plan, fresh, label, rule, frozen_nodes=discontinuous)
+        f = fields.fields(model, plan, fresh, label, rule, frozen_nodes=discontinuous, aligned=split)
         values = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
         return jnp.tensordot(f.weight, jnp.asarray(values, f.weight.dtype), 1)
 
@@ -91,7 +91,7 @@ def _split_at_jumps(model, fn, names, plan, overlaps, label, shared, outer):
 
     def rule(before):
         def values(x):  # (X,) -> (X, outcomes)
-            f = fields.fields(model, plan, overlaps, label, (along(before, x), jnp.ones_like(x)))
+            f = fields.fields(model, plan, overlaps, label, (along(before, x), jnp.ones_like(x)), aligned=True)
             out = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
             return out.reshape(-1, x.size).T
 
