@@ -32,10 +32,10 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
     It is probed along lines of targets, 8.5 standard deviations either side, at a few fixed values of its other
     arguments. ``model`` holds NumPy numbers.
     """
-    t = model.shape[3]
-    if "target" not in names or not any(model.reads) or not t:
+    if "target" not in names or not any(model.reads):
         return NO_JUMPS
     (rho, m_star), labels = model.law.targets(), model.law.labels()
+    t = rho.shape[-1]
     mean, cov = np.asarray(labels.mean), np.asarray(labels.cov)
     sizes = np.einsum("clb,btt->clt", cov, rho)
     reads = np.asarray(model.reads)[:, None] & np.ones(t, bool)

@@ -61,9 +61,21 @@ class Scheme(NamedTuple):
 def scheme(model: Model) -> Scheme:
     """The averages of a model whose leaves are NumPy arrays; kept per structure."""
     leaves, treedef = jax.tree.flatten(model)
-    named = (model.loss, model.loss.names), *((fn, argument_names(fn, "observable")) for _, fn in model.observables)
-    splits = tuple(target_jumps(model, fn, names) for fn, names in named)
-    return _scheme(treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), splits)
+    structure = treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    smooth = _smooth(*structure)
+    splits = []
+    for fn in (model.loss, *(fn for _, fn in model.observables)):
+        names = model.loss.names if fn is model.loss else argument_names(fn, "observable")
+        splits.append(NO_JUMPS if fn in smooth else target_jumps(model, fn, names))
+        if splits[-1] == NO_JUMPS:
+            smooth.add(fn)
+    return _scheme(*structure, tuple(splits))
+
+
+@functools.lru_cache(maxsize=512)
+def _smooth(treedef, shapes) -> set:
+    """The functions that were found not to jump as the target moves: they are not looked at again for other numbers."""
+    return set()
 
 
 @functools.lru_cache(maxsize=512)
