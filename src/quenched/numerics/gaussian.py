@@ -6,7 +6,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 #: In one dimension: Gauss-Legendre panels on [-RANGE, RANGE] in units of the standard deviation.
 RANGE, ORDER = 8.5, 16
@@ -85,7 +85,9 @@ def _tensor(x, w, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 @functools.lru_cache(maxsize=16)
 def sobol(dimension: int, log2: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A scrambled Sobol rule with 2**log2 nodes, antithetic, second moments matched to the identity."""
-    engine = stats.qmc.Sobol(dimension, scramble=True, rng=np.random.default_rng(seed))
+    from scipy.stats import qmc  # takes a third of a second to import, and few problems need it
+
+    engine = qmc.Sobol(dimension, scramble=True, rng=np.random.default_rng(seed))
     half = special.ndtri(np.clip(engine.random_base2(log2 - 1), 1e-16, 1 - 1e-16))
     covariance = half.T @ half / len(half)
     half = np.linalg.solve(np.linalg.cholesky(covariance), half.T).T
