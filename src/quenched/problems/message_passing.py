@@ -13,13 +13,13 @@ import numpy as np
 from ..numerics import check
 from ..numerics.results import RESULTS
 from .base import SolveWarning
-from .solution import _show
+from .solution import Lookup, _show
 
 _OVERLAPS = ("q", "V", "m", "theta", "Q")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Passing:
+class Passing(Lookup):
     """Message passing on one instance: where it ended, what was measured there, and every step on the way.
 
     - ``order_parameters``: the final ``q``, ``V``, ``m``, ``theta``, ``Q`` and trained scalars; ``observables``: those of
@@ -62,15 +62,6 @@ class Passing:
     def converged(self) -> bool:
         """Whether the gradient of the risk vanishes to the tolerance asked for."""
         return self.result is RESULTS.successful
-
-    def __getitem__(self, name: str):
-        for table in (self.observables, self.order_parameters):
-            if name in table:
-                return table[name]
-        raise KeyError(f"{name!r} is not among {', '.join([*self.observables, *self.order_parameters])}")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.observables or name in self.order_parameters
 
     @property
     def status(self) -> str:

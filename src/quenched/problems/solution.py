@@ -12,8 +12,24 @@ import numpy as np
 from ..numerics.results import RESULTS
 
 
+class Lookup:
+    """Finds a name among ``observables``, then ``order_parameters``."""
+
+    observables: dict[str, Any]
+    order_parameters: dict[str, Any]
+
+    def __getitem__(self, name: str):
+        for table in (self.observables, self.order_parameters):
+            if name in table:
+                return table[name]
+        raise KeyError(f"{name!r} is not among {', '.join([*self.observables, *self.order_parameters])}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.observables or name in self.order_parameters
+
+
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Solution:
+class Solution(Lookup):
     """The solved saddle point of a problem: numbers and a certificate of how far they can be trusted.
 
     - ``order_parameters``, ``observables``: name -> NumPy float64 array (or 0-d number).
@@ -43,15 +59,6 @@ class Solution:
     level: int = 0
     quadrature_tol: float = 1e-6
     convex: bool = False
-
-    def __getitem__(self, name: str):
-        for table in (self.observables, self.order_parameters):
-            if name in table:
-                return table[name]
-        raise KeyError(f"{name!r} is not among {', '.join([*self.observables, *self.order_parameters])}")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.observables or name in self.order_parameters
 
     @property
     def converged(self) -> bool:
