@@ -26,6 +26,7 @@ class Jumps(NamedTuple):
 
 NO_JUMPS = Jumps()
 
+
 def target_jumps(model: Model, fn, names: tuple) -> Jumps:
     """Where ``fn``, of the arguments ``names``, jumps as the target moves: found by bisection.
 
@@ -50,10 +51,8 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
         line = np.linspace(-RANGE, RANGE, _GRID + 1)
         around = rng.standard_normal((2, _PROBES, *reads.shape)) * np.sqrt(sizes[classes])
         base, direction = (mean @ m_star)[classes] + 0.5 * around[0], around[1]
-    probes = (
-        rng.standard_normal((_PROBES, mean.shape[1], model.units)), jax.tree.map(lambda a: np.asarray(a)[classes], labels.value),
-        rng.standard_normal(_PROBES), base, direction,
-    )  # fmt: skip
+    h, noise = rng.standard_normal((_PROBES, mean.shape[1], model.units)), rng.standard_normal(_PROBES)
+    probes = h, _labels(model, labels.value, classes, rng), noise, base, direction
     leaves, structure = jax.tree.flatten((line, probes, {"params": model.params, "scalars": model.scalars}))
     numbers = tuple((a.dtype.str, a.shape, a.tobytes()) for a in map(np.asarray, leaves))
     found = _found(fn, names, numbers, structure)
@@ -63,6 +62,17 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
     places = [x for k, x in enumerate(places) if k == 0 or x - places[k - 1] > _SAME * (1.0 + abs(x))]
     fixed = tuple(float(x) for x in places if sum(_near(x, row) for row in found) > 1)
     return Jumps(fixed, len(fixed) < len(places))
+
+
+def _labels(model: Model, values, classes, rng):
+    """What a function may see as the label: outcomes where there is a response, else the law's own."""
+    response, count = model.response, len(classes)
+    A, B, L, t, C = model.shape
+    if response is None:
+        return jax.tree.map(lambda a: np.asarray(a)[classes], values)
+    if response.outcomes is not None:
+        return rng.choice(np.asarray(response.outcomes), count)
+    return rng.standard_normal((count, L, t) if response.additive_variance is not None and L * t > 1 else count)
 
 
 _SAME = 1e-9
@@ -82,6 +92,11 @@ def _found(fn, names, numbers, structure) -> tuple:
         with float64(True):
             return np.asarray(_along(x, probes, shared, fn, names))
 
+    with np.errstate(invalid="ignore"):  # a function that is no number somewhere has no jump there
+        return _bisect(along, line)
+
+
+def _bisect(along, line) -> tuple:
     y = along(np.broadcast_to(line, (_PROBES, line.size)))
     step = np.nan_to_num(np.abs(np.diff(y, axis=1)), posinf=0.0)
     excess = step.copy()
