@@ -34,4 +34,4 @@ def check(data):
 
 def plot(data, ax=None):
     """One colour for each noise level."""
-    return plotting.curve(data, OBSERVABLE, x="alpha", ax=ax, log="xy")
+    return plotting.curve(data, OBSERVABLE, x="alpha", ax=ax, log="y")
