@@ -113,3 +113,17 @@ def test_gradients_by_name():
     m = PROBLEM.gradient("m", "alpha")
     high, low = (PROBLEM.replace(alpha=2.0 + s).solve(tol=1e-11)["m"] for s in (1e-4, -1e-4))
     np.testing.assert_allclose(m, (high - low) / 2e-4, rtol=1e-5)
+
+
+def test_a_boolean_of_two_tokens_that_jumps_in_both():
+    """h_0 h_1 < 0 of two tokens with means: a sum of products of normal probabilities."""
+    law = qn.laws.mixture([1.0], gram=[[1.0]], covariances=[1.0])
+    law = qn.laws.SpectralTokens(law.atoms(), prob=[1.0], mean=[[[1.0], [0.6]]], cov=np.ones((1, 2, 1)))
+    problem = qn.SequenceProblem(
+        law, lambda h: jnp.sum((h[:, 0] - 1.0) ** 2), 1.0, 0.5, observables={"differ": lambda h: h[0, 0] * h[1, 0] < 0}
+    )
+    solution = problem.solve(tol=1e-11)
+    m, root = solution["m"].item(), np.sqrt(solution["q"].item())
+    below = norm.cdf(-m / root), norm.cdf(-0.6 * m / root)
+    expected = below[0] * (1.0 - below[1]) + below[1] * (1.0 - below[0])
+    np.testing.assert_allclose(solution["differ"], expected, rtol=1e-10)

@@ -280,17 +280,12 @@ def _joint_fields(model, plan, moments, value, quadrature, kinks, frozen_nodes, 
     return Fields(omega, moments.V, node, weight, null)
 
 
-def target_panels(m_star, root, breaks, jumps):
-    """Nodes (M,) and weights of a standard normal z whose panels end where the target ``m_star + root z`` is in ``jumps`` too."""
-    points = (jumps - m_star) / jnp.maximum(root, 1e-150)
-    return panel_rule(jnp.sort(jnp.concatenate([breaks, jnp.clip(points, breaks[0], breaks[-1])])))
-
-
 def _split_at_target_jumps(model, tokens, breaks, jumps, nodes, weights):
     """A rule whose panels for the target's field end at its ``jumps``, times ``nodes`` and ``weights`` for all that is left."""
     before = sum(token.size for token in tokens[: model.reads.index(True)])
     token = tokens[model.reads.index(True)]
-    first, its_weights = target_panels(token.m_star[0], token.target[0][0, 0], breaks, jumps)
+    points = (jumps - token.m_star[0]) / jnp.maximum(token.target[0][0, 0], 1e-150)
+    first, its_weights = panel_rule(jnp.sort(jnp.concatenate([breaks, jnp.clip(points, breaks[0], breaks[-1])])))
     M, N = len(first), len(nodes)
     rest = jnp.broadcast_to(nodes, (M, N, nodes.shape[1])).reshape(M * N, -1)
     x = jnp.concatenate([rest[:, :before], jnp.repeat(first, N)[:, None], rest[:, before:]], axis=1)

@@ -16,6 +16,7 @@ from .model import Model
 _SCAN, _BISECTIONS = 512, 52
 #: The most dimensions in which panels end at the jumps of an observable.
 SPLIT = 2
+_PROBES = (-0.9, 0.2, 1.3)
 
 
 def is_discontinuous(model: Model, fn, quadrature) -> bool:
@@ -43,9 +44,8 @@ def is_discontinuous(model: Model, fn, quadrature) -> bool:
 def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, discontinuous: bool):
     """E fn(h, ...) on fresh data: the fields at V = 0, without a proximal operator.
 
-    In one and two dimensions the panels of a discontinuous observable end at its jumps (``quadrature`` is then the rule of the
-    first of two variables); in more, a quasi-random rule is used (right to about 5e-4). The density is differentiated there, and
-    not the nodes.
+    In one and two dimensions the panels of a discontinuous observable end at its jumps; in more, a quasi-random rule is used
+    (right to about 5e-4). The density is differentiated there, and not the nodes.
     """
     names = argument_names(fn, "observable")
     plan = fields.layout(model, names)
@@ -55,7 +55,7 @@ def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, disc
 
     def one_label(mean, cov, value):
         label = (mean, cov, value)
-        rule = _split_at_jumps(model, fn, names, plan, fresh, label, shared, quadrature) if split else quadrature
+        rule = _split_at_jumps(model, fn, names, plan, fresh, label, shared) if split else quadrature
         f = fields.fields(model, plan, fresh, label, rule, frozen_nodes=discontinuous, aligned=split)
         values = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
         return jnp.tensordot(f.weight, jnp.asarray(values, f.weight.dtype), 1)
@@ -70,51 +70,55 @@ def _call(fn, names, omega, node, shared):
     return fn(**{name: given[name] for name in names})
 
 
-def _split_at_jumps(model, fn, names, plan, overlaps, label, shared, outer):
-    """A rule for one or two standard normal variables whose panels for the last one end where ``fn`` jumps (found by bisection).
+def _split_at_jumps(model, fn, names, plan, overlaps, label, shared):
+    """A rule for one or two standard normal variables whose panels end where ``fn`` jumps.
 
-    ``outer`` is the rule for the first of two: nodes and weights; or, where that is the target's field, the ends of its panels
-    and jumps that they end at too."""
+    For the last variable that is where it jumps given the first; for the first, where it jumps at a few values of the last."""
     overlaps = jax.lax.stop_gradient(overlaps)
+
+    def values(nodes):  # (X, D) -> (X, outcomes)
+        f = fields.fields(model, plan, overlaps, label, (nodes, jnp.ones(len(nodes))), aligned=True)
+        out = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
+        return out.reshape(-1, len(nodes)).T
+
+    def beside(x, fixed):
+        return jnp.broadcast_to(fixed, x.shape)
+
     if plan.dimension(model) == 1:
-        first, first_weights = jnp.zeros((1, 0)), jnp.ones(1)
-    elif len(outer) == 4:
-        mean, cov, _ = label
-        seen, token = fields.assemble(model, overlaps, mean, cov), model.reads.index(True)
-        first, first_weights = fields.target_panels(seen.m_star[token, 0], jnp.sqrt(seen.rho[token, 0, 0]), *outer[:2])
-        first = first[:, None]
-    else:
-        first, first_weights = (jnp.asarray(a) for a in outer)
+        x, weights = panel_rule(_breaks(_jumps(lambda x: values(x[:, None]))))
+        return x[:, None], weights
+    probes = jnp.array(_PROBES)
+    first = jax.vmap(lambda last: _jumps(lambda x: values(jnp.stack([x, beside(x, last)], 1))))(probes)
+    outer, outer_weights = panel_rule(_breaks(first.reshape(-1)))
 
-    def along(before, x):
-        return jnp.concatenate([jnp.broadcast_to(before, (x.size, before.size)), x[:, None]], axis=1)
+    def line(before):
+        x, weights = panel_rule(_breaks(_jumps(lambda x: values(jnp.stack([beside(x, before), x], 1)))))
+        return jnp.stack([beside(x, before), x], 1), weights
 
-    def rule(before):
-        def values(x):  # (X,) -> (X, outcomes)
-            f = fields.fields(model, plan, overlaps, label, (along(before, x), jnp.ones_like(x)), aligned=True)
-            out = jax.vmap(lambda o, n: _call(fn, names, o, n, shared))(f.omega, f.node)
-            return out.reshape(-1, x.size).T
+    nodes, weights = jax.vmap(line)(outer)
+    return nodes.reshape(-1, 2), (outer_weights[:, None] * weights).reshape(-1)
 
-        grid = jnp.linspace(-RANGE, RANGE, _SCAN + 1)
-        at = values(grid)
-        jumps = jnp.any(at[1:] != at[:-1], axis=1)
-        # at most eight jumps are located; a boolean function of one Gaussian variable rarely has more
-        which = jnp.nonzero(jumps, size=8, fill_value=_SCAN - 1)[0]
-        low, high, value_low = grid[which], grid[which + 1], at[which]
 
-        def halve(_, ends):
-            low, high = ends
-            middle = 0.5 * (low + high)
-            same = jnp.all(values(middle) == value_low, axis=1)
-            return jnp.where(same, middle, low), jnp.where(same, high, middle)
+def _breaks(jumps):
+    """The ends of panels: equal ones, and the jumps."""
+    return jax.lax.stop_gradient(jnp.sort(jnp.concatenate([jnp.linspace(-RANGE, RANGE, 17), jumps])))
 
-        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (low, high))
-        breaks = jnp.sort(jnp.concatenate([jnp.linspace(-RANGE, RANGE, 17), 0.5 * (low + high)]))
-        x, weights = panel_rule(jax.lax.stop_gradient(breaks))
-        return along(before, x), weights
 
-    nodes, weights = jax.vmap(rule)(first)
-    return nodes.reshape(-1, nodes.shape[-1]), (first_weights[:, None] * weights).reshape(-1)
+def _jumps(values):
+    """Where ``values`` (X,) -> (X, K) jumps, by bisection: eight places, a boolean function of one variable rarely has more."""
+    grid = jnp.linspace(-RANGE, RANGE, _SCAN + 1)
+    at = values(grid)
+    which = jnp.nonzero(jnp.any(at[1:] != at[:-1], axis=1), size=8, fill_value=_SCAN - 1)[0]
+    low, high, value_low = grid[which], grid[which + 1], at[which]
+
+    def halve(_, ends):
+        low, high = ends
+        middle = 0.5 * (low + high)
+        same = jnp.all(values(middle) == value_low, axis=1)
+        return jnp.where(same, middle, low), jnp.where(same, high, middle)
+
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (low, high))
+    return 0.5 * (low + high)
 
 
 def training_layout(model: Model, fn) -> fields.Layout:

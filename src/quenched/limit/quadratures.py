@@ -119,9 +119,9 @@ def _jumping_rule(jumps: Jumps, dimension: int, level: int):
 def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS):
     """The rule for an observable's average over fresh data; ``jumps``: where it jumps as the target moves."""
     size = fields.layout(model, argument_names(fn, "observable")).dimension(model)
-    if boolean and size == 2 and (jumps.moving or not jumps.places):
-        return gaussian.rule(1, 1)
-    if size > SPLIT and boolean or jumps.moving:
+    if boolean and size <= SPLIT:
+        return gaussian.rule(size, 0)  # which tells the dimension: panels end at the jumps
+    if boolean or jumps.moving:
         return gaussian.sobol(size, 17, seed=0)
     return _jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(1, gaussian.levels(size) - 1))
 
