@@ -46,14 +46,61 @@ def test_all_penalties_at_once_are_each_by_itself():
     np.testing.assert_allclose(loo.row_errors(penalties), single, rtol=1e-12)
 
 
-def test_kappa_and_the_degrees_of_freedom():
-    loo = LeaveOneOut.of(*(v.reshape(80, -1) for v in gaussian(80, 30, 3)), intercept=True)
+def test_rows_of_even_leverage_have_the_plain_kappa():
+    """Cosines and sines: all rows have the same leverage, and kappa and df2 are those of even rows."""
+    angles = 2.0 * np.pi * np.outer(np.arange(80), np.arange(1, 16)) / 80
+    x = np.hstack([np.cos(angles), np.sin(angles)]) / np.tile(np.arange(1.0, 16.0), 2)
+    loo = LeaveOneOut.of(x, x[:, :1], intercept=True)
     a = np.array([0.01, 1.0, 50.0])
-    f, step = loo.freedom(a), 1e-5
+    f = loo.freedom(a)
     np.testing.assert_allclose(f.df1, np.sum(loo.eigenvalues / (loo.eigenvalues + a[:, None]), axis=1), rtol=1e-12)
-    np.testing.assert_allclose(f.kappa * (79 - f.df1), a, rtol=1e-10)
-    slope = (loo.freedom(a * (1 + step)).kappa - loo.freedom(a * (1 - step)).kappa) / (2 * step * a)
-    np.testing.assert_allclose(f.df2, 79 - 1 / slope, rtol=1e-5)
+    np.testing.assert_allclose(f.kappa * (79 - f.df1), a, rtol=1e-9)
+    slope = np.sum(loo.eigenvalues / (loo.eigenvalues + a[:, None]) ** 2, axis=1)  # -ddf1/da
+    np.testing.assert_allclose(f.df2, 79 - (79 - f.df1) ** 2 / (79 - f.df1 - a * slope), rtol=0.02)
+
+
+@pytest.mark.parametrize("p", [150, 600])
+def test_uneven_rows_have_the_kappa_of_their_population(p):
+    """Rows of scale 0.2 and 1.8: kappa solves ``a g/df1``, ``n mean(g tau/(1 + g tau)) = df1``, ``df1 = p/(1 + kappa)``."""
+    from scipy.optimize import brentq
+
+    rng = np.random.default_rng(6)
+    tau = np.tile([0.2, 1.8], 150)
+    x = np.sqrt(tau)[:, None] * rng.normal(size=(300, p))
+    loo = LeaveOneOut.of(x, x[:, :1], intercept=False)
+    for a in (0.1, 10.0, 200.0):
+
+        def excess(log_kappa, a=a):
+            df1 = p / (1.0 + np.exp(log_kappa))
+            g = np.exp(log_kappa) * df1 / a
+            return 300 * np.mean(g * tau / (1.0 + g * tau)) - df1
+
+        kappa = np.exp(brentq(excess, -12.0, 8.0))
+        assert loo.freedom(a).kappa[0] == pytest.approx(kappa, rel=0.03)
+        if a < 100:
+            assert abs(np.log(loo._even(np.array([a])).kappa[0] / kappa)) > 0.08  # what even rows would have
+        doubled = brentq(lambda k, kappa=kappa: 600 * np.mean(k * tau / (1 + k * tau)) - p / (1 + kappa), 1e-9, 1e9)
+        df1 = loo.freedom(a).df1
+        assert loo.demand(600.0, loo.freedom(a).kappa, df1)[0] == pytest.approx(kappa * df1[0] / doubled, rel=0.03)
+
+
+@pytest.mark.parametrize("p", [60, 300])
+def test_uneven_rows_are_foreseen(p):
+    """150 rows of scale 0.2 and 1.8 tell what 75 and 600 of them will do."""
+
+    def draw(n, seed):
+        rng = np.random.default_rng(seed)
+        scale = np.where(rng.random(n) < 0.5, 0.2, 1.8)
+        x = np.sqrt(scale)[:, None] * rng.normal(size=(n, p))
+        return x, x[:, :10].sum(axis=1) + rng.normal(size=n)
+
+    test, ratios = draw(20_000, 0), []
+    for seed in range(1, 13):
+        at = qn.LearningCurve(Ridge(alpha=3.0), verbose=False).fit(*draw(150, seed)).predict([75, 600])
+        models = [Ridge(alpha=3.0).fit(*draw(n, (n, seed))) for n in (75, 600)]
+        ratios.append(at.mean / [np.mean((m.predict(test[0]) - test[1]) ** 2) for m in models])
+    error = np.std(ratios, axis=0, ddof=1) / np.sqrt(12)
+    assert np.all(np.abs(np.mean(ratios, axis=0) - 1.0) < 3.0 * error + 0.02), (np.mean(ratios, axis=0), error)
 
 
 @pytest.mark.parametrize("p", [30, 200])

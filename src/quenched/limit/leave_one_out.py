@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..numerics.bisection import root
+from .leverages import Stretch, scales
 from .mixture import Mixture
 
 _POINTS = 48
+_MOST, _PRIOR = 0.4, 0.1  # of log c
 _AT_ONCE = 20_000_000  # numbers in one block
 
 
@@ -23,22 +26,6 @@ class Freedom(NamedTuple):
     kappa: np.ndarray
     df1: np.ndarray
     df2: np.ndarray
-
-
-def root(function, low, high, steps: int = 80) -> np.ndarray:
-    """Where an increasing ``function`` of a positive array (J,) changes sign: bisection in the logarithm.
-
-    ``low`` and ``high`` (J,) are positive; where the sign is the same at both, the end nearer to the root is returned.
-
-    >>> root(lambda x: x**2 - [4.0, 9.0], np.full(2, 1e-3), np.full(2, 1e3)).round(6).tolist()
-    [2.0, 3.0]
-    """
-    low, high = np.log(low), np.log(high)
-    for _ in range(steps):
-        middle = 0.5 * (low + high)
-        above = function(np.exp(middle)) > 0.0
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return np.exp(0.5 * (low + high))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,29 +138,72 @@ class LeaveOneOut:
         return np.swapaxes(((moved - (1.0 - left) * flat) / left).reshape(noisy.shape), 0, 1)
 
     def freedom(self, penalty) -> Freedom:
-        """``kappa = a/(N - df1)``, ``df1 = sum s/(s + a)`` and ``df2 = N - 1/(dkappa/da)`` at penalties (J,).
+        """``kappa = a g/df1``, ``df1 = sum s/(s + a)`` and ``df2 = df1 + dlog(df1)/dlog(kappa)`` at penalties (J,).
 
-        Where all rows can be fitted (:attr:`interpolates`), kappa and df2 are corrected for uneven leverages.
+        The gain g is ``df1/(N - df1)`` for rows of even leverage, and more by :meth:`demand`'s stretch for uneven ones.
         """
         penalty = np.maximum(np.atleast_1d(np.asarray(penalty, dtype=float)), self.least)
-        freedom = self._even(penalty)
-        if not self.interpolates:
-            return freedom
-        kappa = freedom.kappa * np.exp(self.stretch(freedom.df1 / self.size))
-        return Freedom(kappa, freedom.df1, self._uneven[2].squared(kappa))
+        even = self._even(penalty)
+        kappa = even.kappa * np.exp(self._stretch(even.df1, even.df1 / self.size))
+        return Freedom(kappa, even.df1, self._degrees.squared(kappa))
 
     def demand(self, size, kappa, df1) -> np.ndarray:
-        """The penalty at which ``size`` rows have this ``kappa`` and ``df1``: ``kappa (size - df1)``, over its stretch."""
-        return kappa * (size - df1) * np.exp(-self.stretch(df1 / size))
+        """The penalty at which ``size`` rows have this ``kappa`` and ``df1``: ``kappa df1/g`` (see :mod:`.leverages`)."""
+        return kappa * (size - df1) * np.exp(-self._stretch(df1, df1 / size))
 
-    def stretch(self, share) -> np.ndarray:
-        """What uneven leverages add to log kappa where a ``share`` df1/n of the rows is fitted; zero for n > p.
+    def odds(self, penalties) -> np.ndarray:
+        """``h_i/(1 - h_i)`` of the leverages at ``penalties`` (J,), without the intercept's: (J, N)."""
+        left = self._left(penalties)
+        return np.maximum(self.size / self.samples - left, 0.0) / left
 
-        Rows of scale tau_i have ``h_i/(1 - h_i)`` in proportion to tau_i, and ``kappa = a mean(h/(1 - h))/df1``: larger
-        than a/(N - df1). Close to interpolation that is right, and far from it part of the spread of the leverages is
-        chance; between the two it has the weight (df1/n)^3, by experience.
+    def scales(self, penalties) -> np.ndarray:
+        """The rows' scales as seen at ``penalties`` (J,), of mean one: (J, N)."""
+        even = self._even(penalties)
+        return scales(self.odds(penalties), 2.0 * even.df2 / even.df1**2)
+
+    @functools.cached_property
+    def _grid(self) -> np.ndarray:
+        return np.geomspace(self.penalties[1], self.least, _POINTS)
+
+    @functools.cached_property
+    def _stretch(self) -> Stretch:
+        return Stretch.of(self.scales(self._grid), self._even(self._grid).df1)
+
+    @functools.cached_property
+    def _degrees(self) -> Mixture:
+        """df1 as a positive mixture in kappa, which gives df2: a derivative would be one of the stretch too."""
+        even = self._even(self._grid)
+        kappa = even.kappa * np.exp(self._stretch(even.df1, even.df1 / self.size))
+        return Mixture.fit(kappa, even.df1, np.full(_POINTS, 0.01), -1, total=float(self.features))
+
+    @functools.cached_property
+    def luck(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sampling noise v in the error, over what it is for even rows: penalties (J,), log c (J,), standard errors (J,).
+
+        ``v = (1 - A) mean_i sum_{j != i} h_ij^2 r_j^2/(1 - h_i)^2`` with the leave-one-out residuals r: what a jackknife
+        says, times ``1 - A = 1 - df2 sum h^2/df1^2``, the share of it that is not counted twice. c is ``v/(LOO - v)`` over
+        ``df2/(N - df2)``. Where h does not have the squares of rows that differ in scale only, it is doubted.
         """
-        return np.interp(share, *self._uneven[:2]) if self.interpolates else np.zeros(np.shape(share))
+        penalties = self._grid[:: -_POINTS // 12]
+        odds, rows, (_, df1, df2) = self.odds(penalties), self.row_errors(penalties), self.freedom(penalties)
+        h, left = odds / (1.0 + odds), self._left(penalties)
+        noise, plain = np.empty((2, len(penalties)))
+        for j, share in enumerate(self.eigenvalues / (self.eigenvalues + penalties[:, None])):
+            outer = share * (self.vectors.T @ (self.vectors / left[j][:, None] ** 2)) * share
+            own = (h[j] / left[j]) ** 2
+            for result, weights in ((noise, rows[j]), (plain, np.ones(self.samples))):
+                inner = self.vectors.T @ (self.vectors * weights[:, None])
+                result[j] = (np.sum(outer * inner) - np.sum(own * weights)) / self.samples
+        twice = df2 * np.sum(h**2, axis=1) / df1**2
+        noise = np.clip((1.0 - twice) * noise / rows.mean(axis=1), 1e-3, 0.95)
+        scale = odds.mean(axis=1) * df2 / df1**2 * np.sum(h * (1.0 - h), axis=1)
+        odd = np.abs(np.log(np.maximum((1.0 - twice) * plain / scale, 1e-3)))
+        log_c = np.clip(np.log(noise / (1.0 - noise) * (self.size - df2) / df2), 0.0, _MOST)
+        return penalties, log_c, np.minimum(_PRIOR + 2.0 * odd + np.maximum(0.0, twice - 0.6), 0.5)
+
+    def _left(self, penalties) -> np.ndarray:
+        """One minus the leverages, (J, N)."""
+        return (self.slack[:, None] + self.squares @ (penalties / (self.eigenvalues[:, None] + penalties))).T
 
     def _even(self, penalty) -> Freedom:
         """Freedom (J,) where all rows have the same leverage."""
@@ -182,21 +212,6 @@ class LeaveOneOut:
         idle = self.size - len(self.eigenvalues)
         left = idle + penalty * first  # N - df1 without cancellation
         return Freedom(penalty / left, self.size - left, self.size - left**2 / (idle + penalty**2 * second))
-
-    @functools.cached_property
-    def _uneven(self) -> tuple[np.ndarray, np.ndarray, Mixture]:
-        """Shares df1/N (M,) in ascending order, their :meth:`stretch` (M,), and df1 as a positive mixture in kappa.
-
-        The mixture gives df2: a derivative of df1 in kappa would be that of the stretch too.
-        """
-        penalties = np.geomspace(self.least, self.penalties[1], _POINTS)
-        even, share = self._even(penalties), penalties / (self.eigenvalues[:, None] + penalties)
-        left = self.slack[:, None] + self.squares @ share
-        odds = np.mean((self.size / self.samples - left) / left, axis=0)
-        uneven = np.maximum(np.log(penalties * odds / even.df1) - np.log(even.kappa), 0.0)
-        kappa = np.maximum.accumulate(np.log(even.kappa) + (even.df1 / self.size) ** 3 * uneven)
-        degrees = Mixture.fit(np.exp(kappa), even.df1, np.full(_POINTS, 0.01), -1, total=float(self.features))
-        return even.df1[::-1] / self.size, (kappa - np.log(even.kappa))[::-1], degrees
 
     def equivalent(self, samples, penalty) -> np.ndarray:
         """The penalty on these N rows that has the kappa of ``samples`` (J,) rows at ``penalty`` (J,).

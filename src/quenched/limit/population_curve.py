@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .leave_one_out import Freedom, root
+from ..numerics.bisection import root
+from .leave_one_out import Freedom
 from .score_errors import ScoreNoise, draws_for, wrong
 
 

@@ -13,9 +13,9 @@ penalty a, with s the eigenvalues of X^T X,
 with the leave-one-out mean square LOO. (Plugging the sample covariance and X^T y / N into the formulas of a population
 counts the noise that X^T y contains as signal: biased low by about p/N.) An intercept takes one sample from n and N.
 
-All of this is for rows of about the same leverage. What uneven leverages do to kappa and df2 is read from the leverages
-themselves (:meth:`.LeaveOneOut.stretch`), and in place of ``1 + x`` it is ``1 + c x`` that is seen of real data; the
-``excess`` c, a little above one and growing where kappa is small, is measured on parts of the sample.
+All of this is for rows of about the same leverage. Uneven ones show how uneven their scales are (:mod:`.leverages`), and
+kappa follows from that. In place of ``1 + x`` stands ``1 + c x``: the ``excess`` c, a little above one and growing where
+kappa is small, is what a jackknife of the rows says (:attr:`.LeaveOneOut.luck`), corrected on parts of the sample.
 
 Sources: B. Loureiro et al. (2021), arXiv:2102.08127; leave-one-out errors as a measurement of the population: A. Wei,
 W. Hu, J. Steinhardt (2022), arXiv:2203.06176. The excess and the positive mixtures below are ours.
@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .leave_one_out import Freedom, LeaveOneOut, root
+from ..numerics.bisection import root
+from .leave_one_out import Freedom, LeaveOneOut
 from .mixture import Mixture, bounds
 from .population_curve import Reach
 from .score_errors import ScoreNoise, draws_for, wrong
@@ -176,10 +177,13 @@ def measure_excess(loo: LeaveOneOut, sizes, penalties, mean_square, errors):
 
     ``mean_square`` (S, G) test errors of ``sizes`` (S,) samples at ``penalties`` (G,), ``errors`` (S, G) standard
     errors of their logarithms. Each size gives log c as a function of kappa; they are averaged with the weights of
-    their errors and of the prior, log c = 0 +- 0.2. Returns kappa (M,), log c (M,) and its standard errors (M,).
+    their errors, and with what the rows' own leverages and residuals say. Returns kappa (M,), log c (M,) and its
+    standard errors (M,).
     """
     kappa = np.geomspace(*loo.freedom(loo.penalties).kappa, _POINTS)
-    precision, total = np.full(_POINTS, _PRIOR**-2), np.zeros(_POINTS)
+    at = np.log(loo.freedom(loo.luck[0]).kappa)
+    prior, doubt = (np.interp(np.log(kappa), at, values) for values in loo.luck[1:])
+    precision, total = doubt**-2, prior * doubt**-2
     offset = loo.samples - loo.size
     for size, measured, error in zip(sizes, mean_square, errors, strict=True):
         equivalent = loo.equivalent(size, penalties)
