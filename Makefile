@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest -q
+# Two processes: most of the time is compilation, which takes one core. Each may need 4 GB.
+TWICE ?= -n 2 --dist loadfile
 
 .PHONY: demo test test-slow lint clean
 
@@ -12,10 +14,10 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(PYTEST) tests/test_imports.py
-	$(PYTEST) --ignore=tests/test_imports.py
+	$(PYTEST) $(TWICE) --ignore=tests/test_imports.py
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow
+	$(PYTEST) $(TWICE) -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
