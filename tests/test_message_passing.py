@@ -84,6 +84,19 @@ def test_fixed_points_of_losses_with_more_than_one_unit_token_or_scalar():
     assert_fixed_points_are_minimisers(pairs, dim=200, init="informed")
 
 
+@pytest.mark.slow
+def test_damping_is_found_where_messages_cycle():
+    """A committee from random weights: undamped messages do not settle, damped ones end where gradient descent does."""
+    machine = P.Committee(2, 2, "erf", alpha=6.0, weight_decay=0.2, noise=0.09)
+    with pytest.warns(P.SolveWarning, match="damping=0.5 may help"):
+        assert not machine.amp(400, 0, damping=0.0, max_steps=250, test_samples=1).converged
+    passing = machine.amp(400, 0)
+    assert passing.converged and passing.damping > 0 and "damping" in passing.status
+    trials = machine.simulate(400, seeds=[0], init=passing.w)
+    np.testing.assert_allclose(passing["free_energy"], trials.mean["free_energy"], rtol=1e-7)
+    np.testing.assert_allclose(passing["q"], trials.mean["q"], rtol=1e-4)
+
+
 def test_user_written_problem_agrees_with_itself():
     """Theory, experiment and message passing of one problem that is in no catalogue."""
     problem = qn.SequenceProblem(

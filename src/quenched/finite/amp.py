@@ -29,6 +29,8 @@ from quenched.numerics.precision import float64
 from quenched.numerics.results import RESULTS
 
 _LARGE = 1e8  # weights of this size are on their way to infinity
+_DAMPINGS = (0.0, 0.3, 0.6, 0.8, 0.9)  # tried in turn
+_PATIENCE = 100  # steps in which the best of the relative gradient must halve, where more damping can be tried
 
 
 class Sample(NamedTuple):
@@ -60,7 +62,8 @@ class Passed:
       that the proximal operator chooses, which is one of the risk's at a fixed point;
     - ``optimality`` (T + 1,): the same over the larger of its data part and its penalty part, which cancel; for a loss
       with kinks also the relative distance of the proximal points from the pre-activations, if that is larger;
-    - ``risk``: the penalised risk at ``w``; ``train_loss``: the mean loss per sample; ``result``: how it ended.
+    - ``risk``: the penalised risk at ``w``; ``train_loss``: the mean loss per sample; ``damping``: the weight of the old
+      values that was used; ``result``: how it ended.
     """
 
     w: np.ndarray
@@ -71,6 +74,7 @@ class Passed:
     optimality: np.ndarray
     risk: float
     train_loss: float
+    damping: float
     result: RESULTS
 
     def rotated(self, rotation: np.ndarray) -> Passed:
@@ -233,7 +237,7 @@ def pass_messages(
     init: Any = "random",
     seed=0,
     max_steps: int = 500,
-    damping: float = 0.0,
+    damping: float | None = None,
     tol: float = 1e-10,
 ) -> Passed:
     """Iterate message passing for the risk sum_mu loss(h_mu, ...) + weight_decay/2 |w|^2 of one sample.
@@ -252,7 +256,9 @@ def pass_messages(
     init : "random", "informed", "zero" or an array (d, r), see :func:`quenched.finite.starts.start`; V starts at the
         mean eigenvalues times the identity, free means at 0.
     seed : of a random start. max_steps : the largest number of steps.
-    damping : the weight of the old values, in [0, 1). tol : on the relative gradient of the risk.
+    damping : the weight of the old values, in [0, 1). ``None`` starts without, and anew with 0.3, 0.6, 0.8, 0.9 where the
+        messages run away, or cycle: where their relative gradient does not halve in a hundred steps.
+    tol : on the relative gradient of the risk.
 
     Returns
     -------
@@ -274,7 +280,8 @@ def pass_messages(
     if population.covariances.ndim != 2:
         raise ValueError(f"sample must have diagonal covariances (B, d), got the shape {population.covariances.shape}")
     weight_decay, units = check.nonnegative("weight_decay", weight_decay), check.integer("units", units)
-    damping = check.scalar("damping", damping, 0.0, 1.0, open_high=True)
+    if damping is not None:
+        damping = check.scalar("damping", damping, 0.0, 1.0, open_high=True)
     max_steps, tol = check.integer("max_steps", max_steps), check.positive("tol", tol)
     params, grouping = arrays(params or {}), blocks(population.labels.cov, sample.index)
     n, tokens, d = data.x.shape
@@ -283,7 +290,21 @@ def pass_messages(
     given = {name: check.array(f"scalars[{name!r}]", value) for name, value in (scalars or {}).items()}
     trained = Trained(w, np.zeros((data.free.shape[-1], units)), given)
     V = population.covariances.mean(axis=1)[:, None, None] * np.eye(units)
-    state, rows, result = State(trained, V, np.zeros((n, tokens, units))), [], RESULTS.max_steps
+    state = State(trained, V, np.zeros((n, tokens, units)))
+    fields = data, population, loss, params, grouping, free, weight_decay
+    tried = []
+    for strength in _DAMPINGS if damping is None else (damping,):
+        patience = max_steps if damping is not None or strength == _DAMPINGS[-1] else _PATIENCE
+        tried.append(_iterate(*fields, state, max_steps=max_steps, damping=strength, tol=tol, patience=patience))
+        if tried[-1].result in (RESULTS.successful, RESULTS.max_steps):
+            return tried[-1]
+    return min(tried, key=lambda passed: passed.optimality[-1])
+
+
+def _iterate(data, population, loss, params, grouping, free, weight_decay, state, *, max_steps, damping, tol, patience) -> Passed:
+    """:func:`pass_messages` at one damping, until the best of the last ``patience`` steps is not half of that before."""
+    n, _, d = data.x.shape
+    rows, result = [], RESULTS.max_steps
     for count in range(max_steps + 1):
         w, h = state.trained.w, preactivations(data, state.trained)
         messages = Messages(h, state.f, state.V, w.T @ w / d, state.trained.scalars)
@@ -296,8 +317,10 @@ def pass_messages(
         rows.append(_measure(data, population, free, weight_decay, state, h, answers, rows, loss.kinks is not None))
         if rows[-1].optimality <= tol:
             result = RESULTS.successful
+        elif count >= 2 * patience and not _falls([row.optimality for row in rows], patience):
+            result = RESULTS.stalled
         state = _step(population.covariances, weight_decay, state, answers, rows[-1].field, damping)
-        if result or count == max_steps:
+        if result is not RESULTS.max_steps or count == max_steps:
             break
         if state is None:
             result = RESULTS.invalid
@@ -312,8 +335,14 @@ def pass_messages(
         optimality=np.array([row.optimality for row in rows]),
         risk=rows[-1].loss + 0.5 * weight_decay * float(np.sum(w**2)),
         train_loss=rows[-1].loss / n,
+        damping=damping,
         result=result,
     )
+
+
+def _falls(optimality: list[float], patience: int) -> bool:
+    """Whether the best of the last ``patience`` values is less than half of the best before."""
+    return min(optimality[-patience:]) < 0.5 * min(optimality[:-patience])
 
 
 def preactivations(data: Data, trained: Trained) -> np.ndarray:

@@ -99,13 +99,14 @@ class Problem:
         )  # fmt: skip
         return trials.map(self._present_row)
 
-    def amp(self, dim: int, seed: Any = 0, *, init: Any = "random", max_steps: int = 500, damping: float = 0.0,
+    def amp(self, dim: int, seed: Any = 0, *, init: Any = "random", max_steps: int = 500, damping: float | None = None,
             tol: float = 1e-10, test_samples: int = 10_000):
         """Message passing (GAMP) on the data that :meth:`simulate` draws for ``seed``, in dimension ``dim``.
 
         - ``init``: ``"random"`` (standard normal weights), ``"informed"``, ``"zero"``, a named start of :meth:`solve`, or
           weights (d, r).
-        - ``max_steps``; ``damping``: the weight of the old values, in [0, 1); ``tol``: on the relative gradient of the risk.
+        - ``max_steps``; ``damping``: the weight of the old values, in [0, 1), ``None``: zero, and more where the messages run
+          away or cycle; ``tol``: on the relative gradient of the risk.
         - ``test_samples``: fresh samples that observables are averaged over.
 
         Returns :class:`~quenched.problems.message_passing.Passing`: order parameters and |grad R| step by step, the observables of

@@ -29,7 +29,8 @@ class Passing(Lookup):
     - ``gradient`` (iterations + 1,): the norm of the gradient of the risk; ``optimality``: the same relative to its data
       and penalty parts. A fixed point is a stationary point of the risk, at any size.
     - ``w`` (d, r), ``free`` (F, r): weights and free means; ``result``: a :class:`~quenched.numerics.results.RESULTS`.
-    - ``dim``, ``n``, ``seed``, ``seconds``, ``branch`` (the name of the start), ``problem``.
+    - ``dim``, ``n``, ``seed``, ``seconds``, ``damping`` (the weight of the old values that was used), ``branch`` (the name
+      of the start), ``problem``.
 
     ``passing["test_error"]`` looks a name up among observables, then order parameters.
     """
@@ -45,6 +46,7 @@ class Passing(Lookup):
     dim: int
     n: int
     seed: Any
+    damping: float
     seconds: float
     branch: str
     problem: Any
@@ -67,6 +69,8 @@ class Passing(Lookup):
     def status(self) -> str:
         """One line: how it ended, how stationary the risk is, and whether other stationary points may exist."""
         parts = [str(self.result), f"{self.iterations} steps", f"|grad R| {self.gradient[-1]:.0e}"]
+        if self.damping:
+            parts.append(f"damping {self.damping:g}")
         if not self.problem.model.loss.convex:
             parts.append(f"a branch (start {self.branch!r}): the loss is not known to be convex, others may exist")
         return ", ".join(parts)
@@ -84,7 +88,7 @@ class Passing(Lookup):
         return f"<div><b>{html.escape(title)}</b><br>{html.escape(self.status)}<table>{cells}</table></div>"
 
 
-def amp(problem, dim: int, seed=0, *, init="random", max_steps=500, damping=0.0, tol=1e-10, test_samples=10_000) -> Passing:
+def amp(problem, dim: int, seed=0, *, init="random", max_steps=500, damping=None, tol=1e-10, test_samples=10_000) -> Passing:
     """See :meth:`Problem.amp`."""
     from ..finite import amp as algorithm
     from ..finite.observe import cosines, fresh_averages
@@ -114,11 +118,11 @@ def amp(problem, dim: int, seed=0, *, init="random", max_steps=500, damping=0.0,
         order_parameters=problem._present_row({name: rows[-1] for name, rows in passed.trajectory.items()}),
         observables=problem._present_row(row), overlaps=_present_trajectory(problem, passed.trajectory),
         gradient=passed.gradient, optimality=passed.optimality, w=passed.w, free=passed.free, result=passed.result,
-        dim=dim, n=n, seed=seed, seconds=time.perf_counter() - clock,
+        dim=dim, n=n, seed=seed, damping=passed.damping, seconds=time.perf_counter() - clock,
         branch=init if isinstance(init, str) else "given weights", problem=problem,
     )  # fmt: skip
     if not made.converged:
-        advice = "" if damping else " (damping=0.3 may help)"
+        advice = f" (damping={0.5 * (1.0 + passed.damping):g} may help)"
         warnings.warn(f"message passing for {problem!r}, seed {seed}: {made.status}{advice}", SolveWarning, stacklevel=3)
     return made
 
