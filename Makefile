@@ -3,9 +3,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST ?= $(BIN)/python -m pytest -q
+PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Two processes: most of the time is compilation, which takes one core. Each may need 4 GB.
-TWICE ?= -n 2 --dist loadfile
+TWICE ?= -n 2 --dist worksteal
 
 .PHONY: demo test test-slow lint clean
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from scipy.stats import norm
 
 import quenched as qn
@@ -127,3 +128,27 @@ def test_a_boolean_of_two_tokens_that_jumps_in_both():
     below = norm.cdf(-m / root), norm.cdf(-0.6 * m / root)
     expected = below[0] * (1.0 - below[1]) + below[1] * (1.0 - below[0])
     np.testing.assert_allclose(solution["differ"], expected, rtol=1e-10)
+
+
+def test_observables_that_step_are_exact_whatever_their_type():
+    """The error rate as a boolean, as numbers of two values, and as signs: one and the same."""
+    rules = {
+        "boolean": lambda h, label: label * h[0, 0] < 0,
+        "numbers": lambda h, label: jnp.where(label * h[0, 0] < 0, 1.0, 0.0),
+        "signs": lambda h, label: 0.5 * (1.0 - jnp.sign(h[0, 0] * label)),
+        "integers": lambda h, label: (jnp.sign(h[0, 0]) != label).astype(int),
+    }
+    law = qn.laws.mixture([0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]], labels=[-1, 1])
+    problem = qn.SequenceProblem(law, lambda h, label: 0.5 * (h[0, 0] - label) ** 2, 2.0, 0.1, observables=rules)
+    solution = problem.solve()
+    for name in rules:
+        np.testing.assert_allclose(solution[name], solution["boolean"], rtol=1e-9)
+        np.testing.assert_allclose(solution.average(rules[name]), solution["boolean"], rtol=1e-9)
+    q = float(solution["q"].squeeze())
+    np.testing.assert_allclose(solution.average(lambda h: jnp.abs(h[0, 0])), _folded(float(solution["m"][1, 0]), q), rtol=2e-5)
+
+
+def _folded(mean, variance):
+    """E|h| of a Gaussian."""
+    scale = np.sqrt(variance)
+    return scale * np.sqrt(2 / np.pi) * np.exp(-0.5 * mean**2 / variance) + mean * (2 * scipy.special.ndtr(mean / scale) - 1)

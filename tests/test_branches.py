@@ -286,7 +286,7 @@ def test_a_start_that_does_not_converge_is_left_out():
         (dict(between=("first", "first")), "between must name two different branches"),
         (dict(between="first"), "between must name two different branches"),
         (dict(between=("first", "nowhere")), r"between must name branches of Clusters \(first, second, .*got 'nowhere'"),
-        (dict(between=(1, 2)), "between must name branches of Clusters"),
+        (dict(between=(None, 2)), "between must name branches of Clusters"),
         (dict(over="units"), "over must be a real parameter of Clusters .alpha, weight_decay., got 'units'"),
         (dict(over="nonsense"), "over must be a real parameter of Clusters .alpha, weight_decay., got 'nonsense'"),
         (dict(over=3), "over must be a real parameter of Clusters .*, got 3"),

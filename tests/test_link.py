@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,3 +72,53 @@ def test_draws_and_refusals():
         Link(tanh, -1.0)
     with pytest.raises(ValueError, match="link must return a single number"):
         Link(lambda target: target[0]).draw(rng, np.zeros((2, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("link", "theta", "mse"),
+    [
+        (jnp.sign, 0.73052, None),
+        (lambda t: jnp.where(t > 0.5, 1.0, -1.0), None, None),
+        (lambda t: jnp.where(t > 0.0, 1, -1), 0.73052, None),
+        (jnp.round, None, None),
+    ],
+    ids=["sign", "step", "integers", "round"],
+)
+def test_a_target_that_jumps_is_ridge_on_its_moments(link, theta, mse):
+    """Ridge sees the covariance of outcome and target and the variance of the outcome only: the closed form, isotropic."""
+    alpha, decay, noise = 2.0, 0.1, 0.05
+    solution = qn.problems.GeneralizedLinear("square", link, alpha=alpha, weight_decay=decay, noise=noise).solve()
+    z = (np.arange(4_000_000) + 0.5) / 4_000_000
+    h = np.sqrt(2.0) * scipy.special.erfinv(2.0 * z - 1.0)
+    with jax.enable_x64(True):
+        y = np.asarray(link(jnp.asarray(h)), float)
+    u, power = np.mean(y * h), np.mean(y**2) + noise
+    kappa = (1.0 + decay - alpha + np.sqrt((1.0 + decay - alpha) ** 2 + 4.0 * alpha * decay)) / (2.0 * alpha)
+    # V = 1/(decay + alpha/(1 + V)); the fit is u/(1 + kappa) of the direction, kappa = decay (1 + V)/alpha
+    V = (alpha * kappa / decay) - 1.0
+    assert float(solution["V"]) == pytest.approx(V, rel=1e-6)
+    wanted = u / (1.0 + kappa)
+    df2 = 1.0 / (1.0 + kappa) ** 2
+    error = (power - u**2 + u**2 * kappa**2 * df2) / (1.0 - df2 / alpha)
+    assert solution.converged and float(solution["theta"]) == pytest.approx(wanted, rel=2e-6)
+    assert float(solution["test_mse_noisy"]) == pytest.approx(error, rel=1e-4)
+    assert float(solution["test_mse"]) == pytest.approx(error - noise, rel=1e-4)
+    if theta is not None:
+        assert wanted == pytest.approx(theta, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_logistic_regression_on_a_target_that_jumps_is_that_on_signs():
+    jumping, signs = (qn.problems.GeneralizedLinear("logistic", t, alpha=2.0, weight_decay=0.1).solve() for t in (jnp.sign, "sign"))
+    for name in ("q", "V", "theta", "train_loss"):
+        assert float(jumping[name]) == pytest.approx(float(signs[name]), rel=5e-6)
+    assert jumping.residual < 1e-8 and 1e-7 < jumping.quadrature_error < 1e-5  # real outcomes between the two are resolved slowly
+
+
+def test_a_link_of_two_targets_that_jumps_is_refused():
+    problem = qn.SequenceProblem(
+        qn.laws.single(targets=2), lambda h, label: 0.5 * (h[0, 0] - label) ** 2, 2.0, 0.1,
+        response=qn.losses.Link(lambda target: jnp.sign(target[0, 0] * target[0, 1])),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="link of a response must not jump"):
+        problem.solve()

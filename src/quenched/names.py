@@ -43,6 +43,16 @@ NAMES = {
     "cosine": Name(
         r"cosine with the target $\cos(w, w_*)$", "1", "cosine similarity of weights and target on the inputs"
     ),
+    "test_mse_excess": Name(
+        "excess test error", "input units squared", "mean square error in excess of the best rescaling's, fresh data"
+    ),
+    "train_mse_excess": Name(
+        "excess training error", "input units squared", "mean square error in excess of the best rescaling's, training data"
+    ),
+    "rescaling_mse_per_dim": Name(
+        "error of the rescaling per dimension", "input units squared", "mean square error of b y, per dimension"
+    ),
+    "skip": Name(r"skip connection $b$", "1", "strength of the skip connection"),
     # order parameters and their conjugates
     "q": Name(r"$q$", "1", "w^T S w / d, the self-overlap of the weights"),
     "V": Name(r"$V$", "1", "susceptibility, the response of the overlap to a field"),

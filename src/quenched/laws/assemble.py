@@ -18,6 +18,8 @@ def covariance_entries(covariances) -> list:
     """The covariance basis as a list of numbers, vectors of eigenvalues or matrices (None is the identity)."""
     if covariances is None or (not isinstance(covariances, (list, tuple)) and np.ndim(covariances) == 0):
         covariances = [1.0 if covariances is None else covariances]
+    if not isinstance(covariances, (list, tuple)) and _is_covariance(covariances):
+        covariances = [covariances]
     entries = [check.array(f"covariances[{k}]", lift(entry)) for k, entry in enumerate(covariances)]
     if not entries:
         raise ValueError("covariances must hold at least one entry, got none")
@@ -31,6 +33,12 @@ def covariance_entries(covariances) -> list:
         if entry.ndim == 2:
             check.covariance(f"covariances[{k}]", entry)
     return entries
+
+
+def _is_covariance(array) -> bool:
+    """Whether an array is one symmetric matrix, and not a table of spectra."""
+    shape = np.shape(array)
+    return len(shape) == 2 and shape[0] == shape[1] and not check.traced(array) and np.array_equal(array, np.asarray(array).T)
 
 
 def target_columns(targets):

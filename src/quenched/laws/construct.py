@@ -48,9 +48,9 @@ def mixture(
     - ``weights`` (K,): class probabilities.
     - ``means`` (K, d0): the vectors mu_k, of norm O(1); or ``gram`` (K, K): ``mu_k . mu_l`` for means in generic
       position. With neither, all means vanish (A = 0).
-    - ``covariances``: a number for all classes (default 1), or one entry a class (or a single one for all): numbers,
-      vectors of eigenvalues (d0,) in the coordinates of the means, or matrices (d0, d0). Equal entries are one basis
-      covariance. Matrices must commute, unless ``dense``.
+    - ``covariances``: a number or a symmetric matrix (an array) for all classes (default 1), or a sequence of one entry a
+      class (or a single one for all): numbers, vectors of eigenvalues (d0,) in the coordinates of the means, or matrices
+      (d0, d0). Equal entries are one basis covariance. Matrices must commute, unless ``dense``.
     - ``labels``: what the loss sees as ``label``, K entries; 0..K-1 by default. Integers stay integers (class
       indices), unless one is negative: -1, 1 become float64.
     - ``spectrum``: a :class:`SpectralLaw` instead of means, gram and covariances, with K eigenvalue columns (or one)

@@ -15,9 +15,9 @@ from ..numerics.precision import float64
 from . import fields
 from . import observables as obs
 from .channel import channel
-from .jumps import Jumps, target_jumps
+from .jumps import steps_only
 from .model import Model, as_numbers, target_reads
-from .quadratures import observable_rule, scheme, training_rule
+from .quadratures import jumps_of, observable_rule, scheme, training_rule
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "jumps", "training"))
@@ -35,14 +35,14 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
     model = as_numbers(model)
     if law is not None:
         model = as_numbers(_with_law(model, law))
-    found = target_jumps(model, fn, argument_names(fn, "observable"))
+    names = argument_names(fn, "observable")
+    found = jumps_of(model, fn, names)
     with float64(True):
         if training:
-            loss = target_jumps(model, model.loss, model.loss.names)
-            both = Jumps(tuple(sorted({*found.places, *loss.places})), found.moving or loss.moving)
+            both = found.joined(jumps_of(model, model.loss, model.loss.names))
             rule, jumps = training_rule(model, fn, both), False
         else:
-            jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False))
+            jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False)) or steps_only(model, fn, names)
             rule = observable_rule(model, fn, jumps, found)
         return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..numerics.chebyshev import interpolated_weights
+from ..numerics.gaussian import panel_rule
 from ..numerics.roots import psd_factors
 
 #: How far the target's field and the noise are followed, in standard deviations, and the rule for the noise.
@@ -25,17 +26,35 @@ def outcome_nodes(response, mean, cov, reads, inner, weights, unit):
 
     ``reads``: which tokens have a target field that varies; ``inner`` (M, D), ``weights`` (M,): a rule for their D standard normal
     variables; ``unit`` (K,): the Chebyshev nodes of [-1, 1]. For every n, ``sum_k weights[k, n] f(outcomes[k, n])`` is E f(y).
+    For a link of one target that jumps, ``inner`` (P + 1,) holds the ends of panels and ``weights`` the targets at which it does.
     """
     L, t = mean.shape[1:]
     active = [token for token in range(L) if reads[token]]
     roots = jax.vmap(lambda s: psd_factors(s)[0])(cov)
-    near = jnp.max(jnp.abs(inner), axis=1, initial=0.0) <= REACH
     unit = jnp.asarray(unit)
 
-    def one(centre):
+    def moving(centre):
+        """Targets at nodes that move with the overlaps, their weights, and which are near."""
         target = jnp.broadcast_to(centre, (len(inner), L, t))
         for k, token in enumerate(active):
             target = target.at[:, token].add(inner[:, k * t : (k + 1) * t] @ roots[token].T)
+        return target, weights, jnp.max(jnp.abs(inner), axis=1, initial=0.0) <= REACH
+
+    def fixed(centre):
+        """The same on panels that end at jumps: the nodes stay, and the density moves."""
+        token = active[0]
+        at, variance = centre[token, 0], cov[token, 0, 0]
+        where, scale = jax.lax.stop_gradient((at, jnp.sqrt(jnp.maximum(variance, 1e-300))))
+        ends = jnp.clip((jnp.asarray(weights) - where) / scale, inner[0], inner[-1])
+        z, density = panel_rule(jnp.sort(jnp.concatenate([inner, ends])))
+        nodes = where + scale * z
+        logarithm = -0.5 * (nodes - at) ** 2 / variance - 0.5 * jnp.log(variance)
+        density = density * jnp.exp(logarithm - jax.lax.stop_gradient(logarithm))
+        target = jnp.broadcast_to(jax.lax.stop_gradient(centre), (len(z), L, t)).at[:, token, 0].set(nodes)
+        return target, density, jnp.abs(z) <= REACH
+
+    def one(centre):
+        target, weight, near = (fixed if inner.ndim == 1 else moving)(centre)
         clean = jax.vmap(response.clean)(target)
         # where the nodes lie does not matter to what is interpolated: no derivative flows through them
         seen = jax.lax.stop_gradient(clean)
@@ -48,7 +67,7 @@ def outcome_nodes(response, mean, cov, reads, inner, weights, unit):
         def blurred(x):
             return interpolated_weights(jnp.clip((inside * x + std * _NOISE) / half, -1.0, 1.0), _NOISE_WEIGHTS, unit)
 
-        sharp = interpolated_weights(jnp.clip((clean - middle) / inside, -1.0, 1.0), weights, unit)
+        sharp = interpolated_weights(jnp.clip((clean - middle) / inside, -1.0, 1.0), weight, unit)
         return middle + half * unit, sharp @ jax.vmap(blurred)(unit)
 
     labels, table = jax.vmap(one)(mean)

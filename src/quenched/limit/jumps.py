@@ -23,6 +23,10 @@ class Jumps(NamedTuple):
     places: tuple = ()
     moving: bool = False
 
+    def joined(self, other: Jumps) -> Jumps:
+        """Where either jumps."""
+        return Jumps(tuple(sorted({*self.places, *other.places})), self.moving or other.moving)
+
 
 NO_JUMPS = Jumps()
 
@@ -62,6 +66,34 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
     places = [x for k, x in enumerate(places) if k == 0 or x - places[k - 1] > _SAME * (1.0 + abs(x))]
     fixed = tuple(float(x) for x in places if sum(_near(x, row) for row in found) > 1)
     return Jumps(fixed, len(fixed) < len(places))
+
+
+def steps_only(model: Model, fn, names: tuple) -> bool:
+    """Whether a real function of ``names`` takes few values only, as ``where(label * h < 0, 1.0, 0.0)`` does.
+
+    It is looked at for 300 random arguments; ``model`` holds NumPy numbers.
+    """
+    if "h" not in names:
+        return False
+    A, B, L, t, C = model.shape
+    rng, count = np.random.default_rng(1), 300
+    labels = model.law.labels()
+    given = {
+        "h": rng.standard_normal((count, L, model.units)),
+        "target": rng.standard_normal((count, L, t)),
+        "label": _labels(model, labels.value, rng.integers(0, C, count), rng),
+        "noise": rng.standard_normal(count),
+    }
+    shared = {"gram": np.eye(model.units), "scalars": model.scalars, "params": model.params}
+    with float64(True):
+        values = np.asarray(_probed(fn, names, given, shared)).reshape(count, -1)
+    return len(np.unique(values.astype(float).round(12), axis=0)) <= 16
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "names"))
+def _probed(fn, names, given, shared):
+    """``fn`` at every sample of ``given``."""
+    return jax.vmap(lambda own: jnp.asarray(fn(**{name: {**shared, **own}[name] for name in names})))(given)
 
 
 def _labels(model: Model, values, classes, rng):

@@ -13,7 +13,7 @@ from ..numerics import gaussian
 from ..numerics.chebyshev import chebyshev_nodes
 from . import fields
 from .channel import loss_layout
-from .jumps import NO_JUMPS, Jumps, target_jumps
+from .jumps import NO_JUMPS, Jumps, steps_only, target_jumps
 from .model import Model
 from .observables import SPLIT, is_discontinuous, training_layout
 
@@ -29,8 +29,8 @@ class Scheme(NamedTuple):
 
     ``shape`` is (A, B, L, t, C); ``dimension`` counts the Gaussian variables of the loss; ``panels`` says that its rule is given
     by the ends of panels, which kinks then split; ``inner`` counts the variables of the target's field where a real outcome is
-    interpolated (else None); ``splits``: where the loss jumps as the target moves, and panels end, or quasi-random
-    rules are used; ``levels`` is the height of the ladder of rules; ``jumps`` tells for
+    interpolated (else None); ``splits``: where the loss, or the interpolated outcome, jumps as the target moves, and panels
+    end, or quasi-random rules are used; ``levels`` is the height of the ladder of rules; ``jumps`` tells for
     every observable whether it is boolean, ``rules`` gives its rule; ``tolerance`` is the default one.
     """
 
@@ -52,6 +52,8 @@ class Scheme(NamedTuple):
             return gaussian.breakpoints(level), np.zeros(0)
         if self.inner is not None:
             inner = gaussian.inner_rule(self.inner, level)
+            if self.splits.places:
+                inner = gaussian.breakpoints(level), np.asarray(self.splits.places)
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
         if self.splits != NO_JUMPS:
             return _jumping_rule(self.splits, self.dimension, level)
@@ -66,10 +68,31 @@ def scheme(model: Model) -> Scheme:
     splits = []
     for fn in (model.loss, *(fn for _, fn in model.observables)):
         names = model.loss.names if fn is model.loss else argument_names(fn, "observable")
-        splits.append(NO_JUMPS if fn in smooth else target_jumps(model, fn, names))
+        splits.append(NO_JUMPS if fn in smooth else jumps_of(model, fn, names))
         if splits[-1] == NO_JUMPS:
             smooth.add(fn)
-    return _scheme(*structure, tuple(splits))
+    steps = _steps_of(*structure)
+    for _, fn in model.observables:
+        if fn not in steps:
+            steps[fn] = steps_only(model, fn, argument_names(fn, "observable"))
+    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables))
+
+
+@functools.lru_cache(maxsize=512)
+def _steps_of(treedef, shapes) -> dict:
+    """Which observables were found to take few values only."""
+    return {}
+
+
+def jumps_of(model: Model, fn, names) -> Jumps:
+    """Where ``fn``, of the arguments ``names``, jumps as the target moves, also by way of a link's outcome."""
+    found, link = target_jumps(model, fn, names), getattr(model.response, "link", None)
+    return found.joined(target_jumps(model, _by_name(link), ("target",))) if "label" in names and link is not None else found
+
+
+@functools.lru_cache(maxsize=512)
+def _by_name(link):
+    return lambda target: link(target)
 
 
 @functools.lru_cache(maxsize=512)
@@ -79,15 +102,21 @@ def _smooth(treedef, shapes) -> set:
 
 
 @functools.lru_cache(maxsize=512)
-def _scheme(treedef, shapes, splits) -> Scheme:
+def _scheme(treedef, shapes, splits, steps) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
     plan = loss_layout(model)
     dimension = plan.dimension(model)
     quadratic = model.loss.quadratic and not plan.outcomes  # the probability of an outcome is no polynomial
     interpolated = plan.outcomes and model.response.linked
-    split = splits[0] if plan.target else NO_JUMPS
+    split = splits[0] if plan.target or plan.linked or interpolated else NO_JUMPS
+    if interpolated and split.moving:
+        raise ValueError(
+            "the link of a response must not jump where it reads several targets: write the outcome into the loss, as a "
+            "function of target, or use quenched.losses.Finite"
+        )
     inner = sum(model.reads) * model.shape[3]
-    jumps = tuple(is_discontinuous(model, fn, observable_rule(model, fn, False)) for _, fn in model.observables)
+    boolean = (is_discontinuous(model, fn, observable_rule(model, fn, False)) for _, fn in model.observables)
+    jumps = tuple(either or step for either, step in zip(boolean, steps, strict=True))
     return Scheme(
         shape=model.shape,
         dimension=dimension,
@@ -123,7 +152,9 @@ def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS):
         return gaussian.rule(size, 0)  # which tells the dimension: panels end at the jumps
     if boolean or jumps.moving:
         return gaussian.sobol(size, 17, seed=0)
-    return _jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(1, gaussian.levels(size) - 1))
+    # in one dimension nodes are cheap, and few kinks are far from the end of a panel
+    level = 3 if size == 1 else 1
+    return _jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(level, gaussian.levels(size) - 1))
 
 
 def training_rule(model: Model, fn, jumps: Jumps):

@@ -118,13 +118,14 @@ def refuse_impossible(model: Model, start: Unknowns) -> None:
 
 
 def solve(
-    model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True
+    model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True, aim=None
 ) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
     Starts on a coarse quadrature and refines it until the error it causes in the overlaps is below ``quadrature_tol`` (relative).
     A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
     dimension, where that is cheap, on finer quadratures. Without ``rescue`` only the last is done: the others may leave the branch.
+    With an ``aim`` below ``quadrature_tol`` the refinement goes on until the aim is met, as far as there are finer rules.
     """
     make_room()
     model = as_numbers(model)
@@ -133,7 +134,8 @@ def solve(
     start = starting_point(model, init)
     if isinstance(init, dict):
         refuse_impossible(model, start)
-    singular, steps = False, 0
+    singular, steps, good = False, 0, None
+    aim = tol if aim is None else min(aim, tol)
     with float64(True):
         while True:
             end = _attempt(model, averages, start, solver, level, singular, rescue=rescue and level == 0)
@@ -145,11 +147,15 @@ def solve(
                     break
                 level = min(level + 2, averages.levels - 2)
                 continue
-            elif end.quadrature_error > tol and level + 2 < averages.levels:
+            elif end.quadrature_error > aim and level + 2 < averages.levels:
+                if end.quadrature_error <= tol:
+                    good = end, level
                 level += 1
             else:
                 break
             start = end.unknowns
+    if good is not None and not (end.residual <= solver.tol and end.quadrature_error <= tol):
+        end, level = good
     return certified(end._replace(steps=steps), solver, tol, level, singular)
 
 

@@ -23,6 +23,7 @@ TOGETHER = 32
 def evaluate(loss: Loss, h, extra):
     """The loss at ``h`` (L, r); ``extra`` is a dict of its other arguments."""
     value = jnp.asarray(loss(h, **extra))
+    value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(h.dtype)
     if value.shape != ():
         raise ValueError(f"loss must return a single number for one sample, got an array of shape {value.shape}")
     return value

@@ -25,8 +25,8 @@ def _logistic(h, label):
 
 
 def _logistic_prox(omega, V, label):
-    """The root of ``x = u + V sigmoid(-x)`` with u = label omega: Newton kept inside a shrinking bracket."""
-    u = label * omega
+    """``x = label h`` is the root of ``x = u + label^2 V sigmoid(-x)``, u = label omega: Newton kept inside a shrinking bracket."""
+    u, V = label * omega, label**2 * V
     # sigmoid(-x) <= min(1, exp(-x)): x <= u + V, and x <= u + W(V exp(-u)) <= u + log(1 + V exp(-u)).
     high = jnp.minimum(u + V, u + jnp.logaddexp(0.0, jnp.log(jnp.maximum(V, 1e-300)) - u))
     low = u
@@ -51,7 +51,7 @@ def _logistic_prox(omega, V, label):
 
     x, *_ = jax.lax.while_loop(going, step, (start, low, high, jnp.full_like(u, jnp.inf), 0))
     x = newton(newton(x)[1])[1]
-    return label * x
+    return jnp.where(label == 0, omega, x / jnp.where(label == 0, 1, label))
 
 
 def _hinge(h, label):

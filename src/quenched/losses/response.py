@@ -195,6 +195,7 @@ class Link(Response):
     def clean(self, target):
         """The outcome without its noise."""
         value = jnp.asarray(self.link(target))
+        value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(target.dtype)
         if value.shape != ():
             raise ValueError(f"link must return a single number for one sample, got an array of shape {value.shape}")
         return value

@@ -1,5 +1,6 @@
 """Problems: one file each, their law, loss, parameters and observables."""
 
+from .autoencoder import DenoisingAutoencoder
 from .base import Problem, SolveError, SolveWarning, solve_many
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
@@ -12,6 +13,7 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Committee", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese",
-    "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned", "find_transition", "follow", "solve_many",
+    "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem",
+    "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned",
+    "find_transition", "follow", "solve_many",
 ]

@@ -150,7 +150,7 @@ class Problem:
 
     def solve(
         self,
-        init: Any = "uninformed",
+        init: Any = None,
         *,
         tol: float = 1e-8,
         quadrature_tol: float | None = None,
@@ -160,8 +160,8 @@ class Problem:
     ) -> Solution:
         """Solve the saddle point in the limit n, d -> infinity at n / d = alpha.
 
-        - ``init``: where to start, ``"uninformed"``, ``"informed"``, a start of the problem's own, or a dict of overlaps, or a
-          :class:`Solution` of a neighbour (a warm start, which stays on its branch or fails).
+        - ``init``: where to start, ``"uninformed"`` (the default of most problems), ``"informed"``, a start of the problem's own,
+          or a dict of overlaps, or a :class:`Solution` of a neighbour (a warm start, which stays on its branch or fails).
         - ``tol``: tolerance of the relative residual of one undamped update.
         - ``quadrature_tol``: tolerance of the quadrature error; None for 1e-6 (5e-3 where the average has four or more
           dimensions and its rule is coarse or quasi-random).
@@ -174,6 +174,8 @@ class Problem:
         from ..limit import derivative
         from ..limit.solve import solve
 
+        init = self._default_start if init is None else init
+        quadrature_tol, aim = self._quadrature_tol if quadrature_tol is None else (quadrature_tol, None)
         solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
         model, branch = self.model, init if isinstance(init, str) else "given overlaps"
         if isinstance(init, Solution):
@@ -186,7 +188,7 @@ class Problem:
             start, frozen = self._shaped(init) if isinstance(init, dict) else init, ()
         if frozen:
             model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})))
-        options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol, rescue=not isinstance(init, Solution))
+        options = dict(init=start, solver=solver, quadrature_tol=quadrature_tol, rescue=not isinstance(init, Solution), aim=aim)
         if derivative.is_traced(model):
             found, solved = derivative.solve_traced(model, **options)
         else:
@@ -203,6 +205,8 @@ class Problem:
 
     #: Named starts of :meth:`solve`, and what :meth:`branches` tries.
     _starts = ("uninformed",)
+    _default_start = "uninformed"
+    _quadrature_tol = None, None  # default tolerance of the quadrature error, and what is aimed at; None for the engine's own
 
     def _start(self, name: str):
         """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
@@ -337,7 +341,7 @@ def _options(tol, quadrature_tol, damping, max_steps):
 
 def solve_many(
     problems,
-    init: str = "uninformed",
+    init: str | None = None,
     *,
     tol: float = 1e-8,
     quadrature_tol: float | None = None,
@@ -359,20 +363,27 @@ def solve_many(
 
     problems = list(problems)
     solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
-    starts: dict = {}
+    groups: dict = {}
     for index, problem in enumerate(problems):
-        start, frozen = problem._start(init)
-        start = tuple(sorted(start.items())) if isinstance(start, dict) else start
-        starts.setdefault((start, frozen), []).append(index)
+        name = problem._default_start if init is None else init
+        start, frozen = problem._start(name)
+        tolerance = problem._quadrature_tol[0] if quadrature_tol is None else quadrature_tol
+        branch = name if isinstance(name, str) else "given overlaps"
+        _, members = groups.setdefault((_key(start), frozen, tolerance, branch), (start, []))
+        members.append(index)
     solutions: list = [None] * len(problems)
-    for (start, frozen), group in starts.items():
+    for (_, frozen, tolerance, branch), (start, group) in groups.items():
         models = [problems[i].model for i in group]
         if frozen:
             models = [dataclasses.replace(m, frozen=tuple(sorted({*m.frozen, *frozen}))) for m in models]
-        start = dict(start) if isinstance(start, tuple) else start
-        for i, solved in zip(group, grid.solve_many(models, start, solver, quadrature_tol, progress), strict=True):
-            solutions[i] = problems[i]._solution(derivative.outputs(solved), solved, init)
+        for i, solved in zip(group, grid.solve_many(models, start, solver, tolerance, progress), strict=True):
+            solutions[i] = problems[i]._solution(derivative.outputs(solved), solved, branch)
     return solutions
+
+
+def _key(start):
+    """A start as something that can be compared and hashed."""
+    return tuple((k, np.shape(v), np.asarray(v).tobytes()) for k, v in sorted(start.items())) if isinstance(start, dict) else start
 
 
 def _short(value) -> str:

@@ -79,6 +79,7 @@ class Committee(Problem):
     _references = ("aubin2018committee", "cui2024narrow")
     _squeeze = False
     _starts = ("specialised", "unspecialised")
+    _default_start = "specialised"
 
     def __post_init__(self):
         set_ = object.__setattr__
@@ -156,6 +157,7 @@ class PhaseRetrieval(Problem):
     noise: Any = 0.0
 
     _starts = ("informed", "uninformed")
+    _default_start = "informed"
 
     def __post_init__(self):
         set_ = object.__setattr__

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from ..numerics import check
 from .base import Problem
 
@@ -79,7 +81,7 @@ class GeneralizedLinear(Problem):
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
         set_(self, "noise", check.nonnegative("noise", self.noise))
-        if not isinstance(self.intercept, bool):
+        if not isinstance(self.intercept, (bool, np.bool_)):
             raise ValueError(f"intercept must be True or False, got {self.intercept!r}")
         if self.target == "linear" and self.loss in ("logistic", "hinge"):
             raise ValueError(f"loss {self.loss!r} needs outcomes of +-1, so target must be 'sign' or 'probit', got 'linear'")

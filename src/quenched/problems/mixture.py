@@ -61,7 +61,7 @@ class MixtureClassification(Problem):
             raise ValueError(f"law must be a quenched.laws.Law, got {type(self.law).__name__}")
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
-        if not isinstance(self.intercept, bool):
+        if not isinstance(self.intercept, (bool, np.bool_)):
             raise ValueError(f"intercept must be True or False, got {self.intercept!r}")
         labels = self.law.labels()
         if labels.mean.shape[1] != 1 or self.law.targets()[0].shape[-1]:

@@ -6,6 +6,9 @@ _ENTRIES = {
     "cui2024narrow": """@article{cui2024narrow,
   title={High-dimensional learning of narrow neural networks},
   author={Cui, Hugo}, journal={arXiv:2409.13904}, year={2024}}""",
+    "cui2023autoencoders": """@article{cui2023autoencoders,
+  title={High-dimensional asymptotics of denoising autoencoders},
+  author={Cui, Hugo and Zdeborov{\\'a}, Lenka}, journal={arXiv:2305.11041}, year={2023}}""",
     "loureiro2021learning": """@article{loureiro2021learning,
   title={Learning curves of generic features maps for realistic datasets with a teacher-student model},
   author={Loureiro, Bruno and Gerbelot, C{\\'e}dric and Cui, Hugo and Goldt, Sebastian and Krzakala, Florent and

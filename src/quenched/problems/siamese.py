@@ -52,6 +52,7 @@ class Siamese(Problem):
     spectrum: Any = None
 
     _starts = ("informed", "uninformed")
+    _default_start = "informed"
 
     def __post_init__(self):
         set_ = object.__setattr__

@@ -61,7 +61,7 @@ def find_transition(
     """Find where two branches of fixed points cross in free energy, and where either ends.
 
     - ``over``: a positive real parameter; ``between``: two named starts of the problem, or a dict of two names and starts of
-      :meth:`Problem.solve` (None: the problem's first two).
+      :meth:`Problem.solve` (None: the problem's first two); two numbers are a ``bracket``.
     - ``bracket``: the range searched (default: a quarter to four times the present value), on ``points`` logarithmic steps, finer
       where a branch does not follow. Both are continued from the value next to the present one at which their starts lead to two.
     - ``rtol``: how finely crossing and ends are located, relative. ``options`` go to :meth:`Problem.solve`.
@@ -85,6 +85,8 @@ def find_transition(
     >>> find_transition(problem, between=starts, points=5)
     Transition(none in alpha: strong is lowest wherever both exist)
     """
+    if bracket is None and isinstance(between, (tuple, list)) and all(isinstance(end, (int, float)) for end in between):
+        between, bracket = None, between  # a range, as in Problem.tune
     names, starts = _starts(problem, between)
     now = check.positive("over", real_parameter(problem, over))
     low, high = positive_range("bracket", bracket, (now / 4.0, now * 4.0))

@@ -55,6 +55,9 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     """
     import xarray as xr
 
+    for name in ("executor", "store"):
+        if options.pop(name, None) is not None:
+            raise ValueError(f"{name} must be None: this version computes in the calling process and keeps results in memory")
     grid = {name: _values(name, values) for name, values in over.items()}
     if not grid:
         raise ValueError("over must name at least one parameter, got none")
