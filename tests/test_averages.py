@@ -52,9 +52,28 @@ def test_a_shifted_test_law():
     with pytest.raises(ValueError, match="law must have the tokens"):
         solution.average(wrong, law=qn.laws.single())
     spectrum = qn.laws.SpectralLaw.isotropic(2.0, gram=[[1.0]])
-    other = qn.laws.SpectralTokens(spectrum, [0.2, 0.8], mean=LABELS[:, None, None], cov=np.ones((2, 1, 1)), value=LABELS)
+    wider = qn.laws.SpectralTokens(spectrum, [0.2, 0.8], mean=LABELS[:, None, None], cov=np.ones((2, 1, 1)), value=LABELS)
+    assert solution.average(wrong, law=wider) == pytest.approx(norm.cdf(-m / np.sqrt(2.0 * q)), abs=1e-9)
+    longer = qn.laws.SpectralLaw.isotropic(2.0, gram=[[3.0]])
+    other = qn.laws.SpectralTokens(longer, [0.2, 0.8], mean=LABELS[:, None, None], cov=np.ones((2, 1, 1)), value=LABELS)
     with pytest.raises(ValueError, match="law must be on the covariances"):
         solution.average(wrong, law=other)
+
+
+def test_a_test_law_of_other_eigenvalues():
+    """Ridge on two eigenvalues, tested where they are exchanged: the mean and the noise of the weights in each of the two."""
+    spectra, spread = (np.array([0.5, 1.5]), np.array([1.5, 0.5])), np.full((2, 1, 1), 0.5)
+    trained, tested = (
+        qn.laws.SpectralTokens(qn.laws.SpectralLaw([0.5, 0.5], s[:, None], spread), [1.0], cov=np.ones((1, 1, 1))) for s in spectra
+    )
+    ridge = qn.SequenceProblem(trained, "square", 2.0, 0.1, response=qn.losses.Additive(0.3))
+    solution = ridge.solve(tol=1e-12)
+    found = solution.average({"q": lambda h: h[0, 0] ** 2, "theta": lambda h, target: h[0, 0] * target[0, 0]}, law=tested)
+    q_hat, V_hat = float(solution["q_hat"].squeeze()), float(solution["V_hat"].squeeze())
+    theta_hat = float(solution["theta_hat"].squeeze())
+    mean, inverse = theta_hat * spectra[0] / (0.1 + V_hat * spectra[0]), 1.0 / (0.1 + V_hat * spectra[0])
+    assert found["theta"] == pytest.approx(np.mean(spectra[1] * mean), rel=1e-9)
+    assert found["q"] == pytest.approx(np.mean(spectra[1] * (mean**2 + q_hat * spectra[0] * inverse**2)), rel=1e-9)
 
 
 def test_averages_over_the_training_set():

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..laws.base import Conjugates, Overlaps
+from ..laws.spectrum import SpectralLaw
+from ..laws.tokens import SpectralTokens
 from ..losses import envelope
 from ..losses.base import argument_names
 from ..numerics.precision import float64
 from . import fields
 from . import observables as obs
-from .channel import channel
+from .channel import channel, conjugates
 from .jumps import steps_only
 from .model import Model, as_numbers, target_reads
 from .quadratures import jumps_of, observable_rule, scheme, training_rule
@@ -34,7 +36,7 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
     """
     model = as_numbers(model)
     if law is not None:
-        model = as_numbers(_with_law(model, law))
+        model, overlaps = _with_law(model, overlaps, scalars, law)
     names = argument_names(fn, "observable")
     found = jumps_of(model, fn, names)
     with float64(True):
@@ -64,21 +66,57 @@ def energy_error(model: Model, overlaps: Overlaps, scalars, level: int) -> float
 _envelope = jax.jit(channel)
 
 
-def _with_law(model, law):
+def _with_law(model, overlaps, scalars, law):
+    """The model with another law of test data, and the overlaps of the trained weights with its covariances."""
     import dataclasses
 
     old, new = model.law.labels(), law.labels()
     (rho, _), (new_rho, _) = model.law.targets(), law.targets()
-    if old.mean.shape[1:] != new.mean.shape[1:] or old.cov.shape[1:] != new.cov.shape[1:] or rho.shape != new_rho.shape:
+    if old.mean.shape[1:] != new.mean.shape[1:] or rho.shape[1:] != new_rho.shape[1:]:
         raise ValueError(
-            "law must have the tokens, mean directions, covariances and targets of the training law (list the directions of the "
-            f"test law in both), got coefficients of shapes {new.mean.shape[1:]} and {new.cov.shape[1:]}"
+            "law must have the tokens, mean directions and targets of the training law (list the directions of the test law in "
+            f"both), got mean coefficients of the shape {new.mean.shape[1:]} and {new_rho.shape[1]} targets"
         )
-    if not np.isclose(_basis_probe(model.law, model.units), _basis_probe(law, model.units), rtol=1e-9, atol=0.0):
+    shifted = as_numbers(dataclasses.replace(model, law=law, reads=target_reads(law)))
+    if _on_the_same_atoms(model.law, law):
+        one, other = (np.asarray(each.spectrum.eigenvalues) for each in (model.law, law))
+        equal = one.shape == other.shape and np.allclose(one, other, rtol=1e-12, atol=0.0)
+        return shifted, overlaps if equal else _on_other_eigenvalues(model, overlaps, scalars, law)
+    same = old.cov.shape[1:] == new.cov.shape[1:]
+    if not same or not np.isclose(_basis_probe(model.law, model.units), _basis_probe(law, model.units), rtol=1e-9, atol=0.0):
         raise ValueError(
-            "law must be on the covariances, means and targets of the training law (vary its coefficients only), got others"
+            "law must be on the covariances, means and targets of the training law, or have other eigenvalues on the same atoms of "
+            "its spectrum (with the same weights and directions), got others"
         )
-    return dataclasses.replace(model, law=law, reads=target_reads(law))
+    return shifted, overlaps
+
+
+def _on_the_same_atoms(one, other) -> bool:
+    """Whether two laws differ in the eigenvalues of their atoms only."""
+    if not isinstance(one, SpectralTokens) or not isinstance(other, SpectralTokens):
+        return False
+    pairs = ((one.spectrum.weights, other.spectrum.weights), (one.spectrum.gram, other.spectrum.gram))
+    return one.free == other.free and all(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-12, atol=0.0) for a, b in pairs)
+
+
+def _on_other_eigenvalues(model, overlaps, scalars, law):
+    """The overlaps of weights that were trained on the model's law with the covariances of ``law``, which the training never
+    saw: they are gradients of the potential too, in conjugates that are zero."""
+    averages = scheme(model)
+    old, count = model.law, law.spectrum.eigenvalues.shape[1]
+    with float64(True):
+        hats = conjugates(model, overlaps, scalars, averages.loss_rule(max(0, averages.levels - 2))).conjugates
+        eigenvalues = np.concatenate([old.spectrum.eigenvalues, law.spectrum.eigenvalues], axis=1)
+        wide = SpectralTokens(
+            SpectralLaw(old.spectrum.weights, eigenvalues, old.spectrum.gram), old.prob, old.mean,
+            np.pad(old.cov, ((0, 0), (0, 0), (0, count))), old.value, old.size, old.free,
+        )  # fmt: skip
+        padded = hats._replace(
+            **{name: jnp.pad(getattr(hats, name), ((0, count), (0, 0), (0, 0))) for name in ("q_hat", "V_hat", "theta_hat")}
+        )
+        found = wide.overlaps(padded, model.weight_decay)
+        q, theta = (np.asarray(a)[-count:] for a in (found.q, found.theta))
+    return Overlaps(V=np.zeros_like(q), q=q, m=np.asarray(overlaps.m), theta=theta, Q=np.asarray(overlaps.Q))
 
 
 def _basis_probe(law, r: int) -> float:

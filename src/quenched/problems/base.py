@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import warnings
 from typing import Any
 
@@ -60,7 +61,8 @@ class Problem:
         return f"{type(self).__name__}({inside})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td><code>{k}</code></td><td>{_short(v)}</td></tr>" for k, v in self.parameters.items())
+        cells = ((k, html.escape(_short(v))) for k, v in self.parameters.items())
+        rows = "".join(f"<tr><td><code>{k}</code></td><td>{value}</td></tr>" for k, value in cells)
         return f"<div><b>{type(self).__name__}</b><table>{rows}</table></div>"
 
     def _model(self):

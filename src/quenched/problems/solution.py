@@ -112,7 +112,8 @@ class Solution(Lookup):
         - ``fn``: a function of ``h``, ``label``, ``target``, ``noise``, ``gram``, ``scalars``, ``params`` by name,
           or a dict of them.
         - ``law``: a test law other than the training law (a distribution shift), with other label probabilities, mean or covariance
-          coefficients on the *same* basis of directions; directions that only the test law uses are listed in both.
+          coefficients on the *same* basis of directions (those that only the test law uses are listed in both), or with other
+          eigenvalues on the same atoms of the spectrum.
         - ``training``: average over the training set (h at the proximal operator) and not over fresh data.
 
         >>> import quenched as qn
