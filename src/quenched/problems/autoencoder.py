@@ -73,8 +73,8 @@ class DenoisingAutoencoder(Problem):
         set_(self, "activation", jnp.tanh if self.activation is None else self.activation)
         if not callable(self.activation):
             raise ValueError(f"activation must be a JAX function, got {self.activation!r}")
-        if not isinstance(self.skip, (bool, np.bool_)):
-            set_(self, "skip", check.scalar("skip", self.skip))
+        is_flag = isinstance(self.skip, (bool, np.bool_))
+        set_(self, "skip", bool(self.skip) if is_flag else check.scalar("skip", self.skip))
 
     # ---- the law of pairs (clean input, noise), and b ------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class DenoisingAutoencoder(Problem):
     @property
     def skip_strength(self):
         """b: what training makes of it in the limit, or the value that was given."""
-        if not isinstance(self.skip, (bool, np.bool_)):
+        if not isinstance(self.skip, bool):
             return self.skip
         if not self.skip:
             return np.zeros(())
