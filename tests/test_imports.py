@@ -83,7 +83,7 @@ def test_the_direction_test_sees_what_it_should(source, path, bad):
     assert violations(source, pathlib.PurePath(path)) == bad
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "finite" and p.stem != "amp"], ids=str)
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "finite" and not p.stem.startswith("amp")], ids=str)
 def test_experiment_never_uses_the_proximal_operators_of_the_theory(path):
     tree = ast.parse((ROOT / path).read_text())
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

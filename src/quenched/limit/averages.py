@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -44,7 +45,7 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
             both = found.joined(jumps_of(model, model.loss, model.loss.names))
             rule, jumps = training_rule(model, fn, both), False
         else:
-            jumps = obs.is_discontinuous(model, fn, observable_rule(model, fn, False)) or steps_only(model, fn, names)
+            jumps = steps_only(model, fn, names)
             rule = observable_rule(model, fn, jumps, found)
         return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
 
@@ -68,8 +69,6 @@ _envelope = jax.jit(channel)
 
 def _with_law(model, overlaps, scalars, law):
     """The model with another law of test data, and the overlaps of the trained weights with its covariances."""
-    import dataclasses
-
     old, new = model.law.labels(), law.labels()
     (rho, _), (new_rho, _) = model.law.targets(), law.targets()
     if old.mean.shape[1:] != new.mean.shape[1:] or rho.shape[1:] != new_rho.shape[1:]:

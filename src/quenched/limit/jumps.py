@@ -69,12 +69,10 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
 
 
 def steps_only(model: Model, fn, names: tuple) -> bool:
-    """Whether a real function of ``names`` takes few values only, as ``where(label * h < 0, 1.0, 0.0)`` does.
+    """Whether a function of ``names`` takes few values only, as a boolean or ``where(label * h < 0, 1.0, 0.0)`` does: it jumps.
 
     It is looked at for 300 random arguments; ``model`` holds NumPy numbers.
     """
-    if "h" not in names:
-        return False
     A, B, L, t, C = model.shape
     rng, count = np.random.default_rng(1), 300
     labels = model.law.labels()

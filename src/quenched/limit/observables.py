@@ -9,7 +9,6 @@ from ..laws.base import Overlaps
 from ..losses import envelope
 from ..losses.base import argument_names
 from ..numerics.gaussian import RANGE, panel_rule
-from ..numerics.precision import float64
 from . import fields
 from .model import Model
 
@@ -17,28 +16,6 @@ _SCAN, _BISECTIONS = 512, 52
 #: The most dimensions in which panels end at the jumps of an observable.
 SPLIT = 2
 _PROBES = (-0.9, 0.2, 1.3)
-
-
-def is_discontinuous(model: Model, fn, quadrature) -> bool:
-    """Whether an observable is boolean: it then jumps, and nodes are split where it does."""
-    names = argument_names(fn, "observable")
-    plan = fields.layout(model, names)
-
-    def kind(overlaps):
-        shared = {"gram": overlaps.Q, "scalars": model.scalars, "params": model.params}
-        labels = model.law.labels()
-        label = jax.tree.map(lambda a: jnp.asarray(a)[0], (labels.mean, labels.cov, labels.value))
-        f = fields.fields(model, plan, overlaps, label, quadrature)
-        node = jax.tree.map(lambda a: a[0], f.node)
-        given = {**shared, **node, "h": f.omega[0]}
-        return jnp.asarray(fn(**{k: given[k] for k in names}))
-
-    A, B, L, t, C = model.shape
-    r = model.units
-    shapes = ((B, r, r), (B, r, r), (A, r), (B, r, t), (r, r))
-    with float64(True):
-        empty = Overlaps(*(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes))
-        return jax.eval_shape(kind, empty).dtype == jnp.bool_
 
 
 def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, discontinuous: bool):

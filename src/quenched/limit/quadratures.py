@@ -15,7 +15,7 @@ from . import fields
 from .channel import loss_layout
 from .jumps import NO_JUMPS, Jumps, steps_only, target_jumps
 from .model import Model
-from .observables import SPLIT, is_discontinuous, training_layout
+from .observables import SPLIT, training_layout
 
 #: Default tolerances of the quadrature error: up to three dimensions, and more (coarse or quasi-random rules).
 TOLERANCE, COARSE_TOLERANCE = 1e-6, 5e-3
@@ -115,8 +115,6 @@ def _scheme(treedef, shapes, splits, steps) -> Scheme:
             "function of target, or use quenched.losses.Finite"
         )
     inner = sum(model.reads) * model.shape[3]
-    boolean = (is_discontinuous(model, fn, observable_rule(model, fn, False)) for _, fn in model.observables)
-    jumps = tuple(either or step for either, step in zip(boolean, steps, strict=True))
     return Scheme(
         shape=model.shape,
         dimension=dimension,
@@ -125,8 +123,8 @@ def _scheme(treedef, shapes, splits, steps) -> Scheme:
         inner=inner if interpolated else None,
         splits=split,
         levels=4 if split != NO_JUMPS or interpolated else gaussian.levels(dimension, quadratic),
-        jumps=jumps,
-        rules=tuple(observable_rule(model, fn, *how) for (_, fn), *how in zip(model.observables, jumps, splits[1:], strict=True)),
+        jumps=steps,
+        rules=tuple(observable_rule(model, fn, *how) for (_, fn), *how in zip(model.observables, steps, splits[1:], strict=True)),
         tolerance=COARSE_TOLERANCE if split.moving or dimension + (inner + 1 if interpolated else 0) > 3 else TOLERANCE,
     )
 

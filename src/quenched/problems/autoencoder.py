@@ -290,33 +290,27 @@ def _tensordot(coefficients, value):
     return np.tensordot(coefficients, value, 1)
 
 
-def _basis_traces(law) -> np.ndarray:
+def _basis_traces(law):
     """tr S_b/d of the law's covariances, (B,)."""
     if hasattr(law, "spectrum"):
         return law.spectrum.weights @ law.spectrum.eigenvalues
-    return np.trace(law.covariances, axis1=1, axis2=2) / law.covariances.shape[-1]
+    return law.covariances.trace(axis1=1, axis2=2) / law.covariances.shape[-1]
 
 
 def _traces(law):
-    """tr S/d of every cluster, (C,)."""
+    """tr S/d of the first token of every cluster, (C,)."""
     return law.cov[:, 0] @ _basis_traces(law)
 
 
-def _basis_gram(law) -> np.ndarray:
-    """Scalar products of the law's mean directions, (A, A)."""
-    if hasattr(law, "spectrum"):
-        return np.asarray(law.spectrum.gram).sum(axis=0)
-    return np.asarray(law.means @ law.means.T)
-
-
-def _directions(law) -> np.ndarray:
+def _directions(law):
     """Scalar products of mean directions with the clusters' means, (A, C)."""
-    return _basis_gram(law) @ np.asarray(law.mean)[:, 0].T
+    gram = law.spectrum.gram.sum(axis=0) if hasattr(law, "spectrum") else law.means @ law.means.T
+    return gram @ law.mean[:, 0].T
 
 
-def _centroids(law) -> np.ndarray:
+def _centroids(law):
     """The Gram matrix of the clusters' means, (C, C)."""
-    return np.asarray(law.mean)[:, 0] @ _directions(law)
+    return law.mean[:, 0] @ _directions(law)
 
 
 @functools.lru_cache(maxsize=256)
@@ -343,20 +337,11 @@ def _derived(activation):
 
     def rescaling_mse_per_dim(model, overlaps):
         c, s, b = levels(model.params)
-        law = model.law
-        traces = law.cov[:, 0, :-1] @ (
-            law.spectrum.weights @ law.spectrum.eigenvalues[:, :-1]
-            if hasattr(law, "spectrum")
-            else jnp.trace(jnp.asarray(law.covariances)[:-1], axis1=1, axis2=2) / law.covariances.shape[-1]
-        )
-        return (1.0 - b * c) ** 2 * jnp.sum(law.prob * traces) + b**2 * s**2
+        return (1.0 - b * c) ** 2 * jnp.sum(model.law.prob * _traces(model.law)) + b**2 * s**2
 
     def cosine(model, overlaps):
-        law = model.law
-        gram = jnp.sum(law.spectrum.gram, axis=0) if hasattr(law, "spectrum") else law.means @ law.means.T
-        mean = jnp.asarray(law.mean)[:, 0]
-        size = jnp.sqrt(jnp.diagonal(overlaps.Q)[:, None] * jnp.einsum("ca,ab,cb->c", mean, gram, mean))
-        overlap = (mean @ overlaps.m).T
+        size = jnp.sqrt(jnp.diagonal(overlaps.Q)[:, None] * jnp.diagonal(_centroids(model.law)))
+        overlap = (model.law.mean[:, 0] @ overlaps.m).T
         return jnp.where(size > 0.0, overlap / jnp.where(size > 0.0, size, 1.0), 0.0)
 
     def skip(model, overlaps):

@@ -85,7 +85,7 @@ def find_transition(
     >>> find_transition(problem, between=starts, points=5)
     Transition(none in alpha: strong is lowest wherever both exist)
     """
-    if bracket is None and isinstance(between, (tuple, list)) and all(isinstance(end, (int, float)) for end in between):
+    if bracket is None and isinstance(between, (tuple, list)) and [isinstance(end, (int, float)) for end in between] == [True] * 2:
         between, bracket = None, between  # a range, as in Problem.tune
     names, starts = _starts(problem, between)
     now = check.positive("over", real_parameter(problem, over))
