@@ -9,13 +9,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.svm import SVC, SVR
 
 from quenched.finite.data import Data
-from quenched.finite.interior_point import interior_point, piecewise_linear
+from quenched.finite.interior_point import interior_point
 from quenched.finite.least_squares import least_squares
 from quenched.finite.minimise import minimise
 from quenched.finite.newton import conjugate_gradients, lowest_curvature
+from quenched.finite.piecewise import lines
 from quenched.finite.result import Status
 from quenched.losses.base import Loss
-from quenched.losses.named import absolute, hinge, huber, logistic, softmax, square
+from quenched.losses.named import NAMED, absolute, hinge, huber, logistic, softmax, square
 
 
 def sample(n, d, intercept=False, binary=False, seed=0, noise=0.5):
@@ -134,7 +135,7 @@ def test_interior_point_is_certified_by_its_dual_value(seed, n, d, F, name, log_
     x, free = rng.normal(size=(n, d)), rng.normal(size=(n, F))
     y = np.where(rng.normal(size=n) > 0, 1.0, -1.0) if name == "hinge" else rng.normal(size=n)
     weight_decay = 10.0**log_decay
-    w, m, dual, _ = interior_point(x, free, *piecewise_linear(name, y), weight_decay)
+    w, m, dual, _ = interior_point(x, free, *lines(NAMED[name], y, None)[1:5], weight_decay)
     h = x @ w / np.sqrt(d) + free @ m
     losses = np.maximum(0.0, 1.0 - y * h) if name == "hinge" else np.abs(h - y)
     primal = losses.sum() + 0.5 * weight_decay * w @ w

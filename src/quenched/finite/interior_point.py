@@ -1,7 +1,7 @@
-"""Losses with kinks (hinge, absolute) by a primal-dual interior-point method on the box-constrained dual.
+"""Losses of straight lines (hinge, absolute) by a primal-dual interior-point method on the box-constrained dual.
 
-Gradient methods stop short at kinks, and solvers of support vector machines allow at most one intercept. Both losses
-are maxima of straight lines, loss(h) = max over low <= a <= high of a (t - s h), so the dual is a quadratic programme
+Gradient methods stop short at kinks, and solvers of support vector machines allow at most one intercept. Such losses
+are sums of maxima, max over low <= a <= high of a (t - s h), so the dual is a quadratic programme
 with box constraints and one equality per free direction. The duality gap certifies the answer.
 
 S. Mehrotra, SIAM J. Optim. 2, 575 (1992); for support vector machines M. C. Ferris and T. S. Munson,
@@ -16,31 +16,23 @@ import numpy as np
 import scipy.linalg
 
 
-def piecewise_linear(name: str, y):
-    """(t, s, low, high) of loss(h) = max over low <= a <= high of a (t - s h), for labels ``y`` (n,).
-
-    "hinge" is max(0, 1 - y h); "absolute" is |h - y|.
-    """
-    one = np.ones_like(y)
-    return (one, y, 0.0, 1.0) if name == "hinge" else (y, one, -1.0, 1.0)
-
-
-def interior_point(x, free, t, s, low: float, high: float, weight_decay: float, *, tol=1e-11, max_iterations=100):
+def interior_point(x, free, t, s, low, high, weight_decay: float, *, tol=1e-11, max_iterations=100):
     """argmin of sum_mu max_{low <= a <= high} a (t_mu - s_mu h_mu) + weight_decay/2 |w|^2, h = x w/sqrt(d) + free m.
 
-    Parameters: ``x`` (n, d), ``free`` (n, F), ``t`` and ``s`` (n,), ``weight_decay`` > 0; ``tol`` on the relative gap.
+    Parameters: ``x`` (n, d), ``free`` (n, F), ``t`` and ``s`` (n,), ``low`` and ``high`` numbers or (n,),
+    ``weight_decay`` > 0; ``tol`` on the relative gap.
     Returns ``(w (d,), m (F,), dual value, iterations)``: the best iterate, whether or not ``tol`` was met. The dual
     value is a lower bound on the risk (up to the violation of ``free^T (s a) = 0``, which is subtracted from it).
 
     >>> x, y = np.array([[1.0], [2.0]]), np.array([1.0, 1.0])  # 1/2 w^2 + max(0, 1-w) + max(0, 1-2w)
-    >>> w, _, dual, _ = interior_point(x, np.zeros((2, 0)), *piecewise_linear("hinge", y), 1.0)
+    >>> w, _, dual, _ = interior_point(x, np.zeros((2, 0)), np.ones(2), y, 0.0, 1.0, 1.0)
     >>> w.round(4), round(dual, 6)
     (array([1.]), 0.5)
     """
     scaled = (s / np.sqrt(x.shape[1] * weight_decay))[:, None] * x  # K = scaled scaled^T
     border = s[:, None] * free
     n, k = len(t), free.shape[1]
-    a, m = np.full(n, 0.5 * (low + high)), np.zeros(k)
+    a, m = 0.5 * (low + high) * np.ones(n), np.zeros(k)
     below, above = a - low, high - a  # kept as variables of their own: differences would be rounded to zero
     z_low, z_high = np.ones(n), np.ones(n)
     best, stalled, taken = None, 0, 0
@@ -105,7 +97,8 @@ def _on_the_kink(scaled, border, t, low, high, at_low, at_high):
     system = np.block([[inner @ inner.T, edge], [edge.T, np.zeros((k, k))]])
     rhs = np.r_[t[on] - inner @ (scaled.T @ a), -border.T @ a]
     found = np.linalg.lstsq(system, rhs, rcond=None)[0]
-    a[on] = np.clip(found[: on.sum()], low, high)
+    low, high = np.broadcast_to(low, on.shape), np.broadcast_to(high, on.shape)
+    a[on] = np.clip(found[: on.sum()], low[on], high[on])
     return a, found[on.sum() :]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from quenched.finite.data import Data, stream
 from quenched.finite.descent import descend
-from quenched.finite.interior_point import interior_point, piecewise_linear, relative_gap
+from quenched.finite.interior_point import interior_point, relative_gap
 from quenched.finite.least_squares import least_squares
+from quenched.finite.piecewise import Lines, lines
 from quenched.finite.result import Minimiser, Restart, Status
 from quenched.finite.risk import Risk, Trained
 from quenched.finite.starts import start
@@ -18,7 +19,6 @@ from quenched.losses.base import Loss
 from quenched.numerics import check
 
 OPTIMISERS = ("auto", "closed form", "interior point", "lbfgs", "adam")
-_KINKED = ("hinge", "absolute")
 
 
 def minimise(
@@ -59,8 +59,9 @@ def minimise(
     seed : an int or a tuple of ints, of the random starts.
     population : directions behind the data, for "informed".
     optimiser : "auto" takes "closed form" for the named square loss of one unit and one token, "interior point" for
-        hinge and absolute (their dual, gap-certified; weight_decay > 0), "lbfgs" for all others. "adam" with a
-        ``learning_rate`` follows the basin of its start more closely. Both descents end with Newton steps.
+        losses of straight lines such as hinge and absolute (their dual, gap-certified; weight_decay > 0), "lbfgs" for
+        all others. "adam" with a ``learning_rate`` follows the basin of its start more closely. Both descents end with
+        Newton steps.
     tol : on the relative gradient, or on the relative duality gap.
     max_iterations : of the descent.
 
@@ -84,11 +85,12 @@ def minimise(
     tol, max_iterations = check.positive("tol", tol), check.integer("max_iterations", max_iterations)
     restarts = check.integer("restarts", restarts)
     check.positive("learning_rate", learning_rate)
-    solver = _solver(risk, optimiser)
+    straight = _lines(risk)
+    solver = _solver(risk, optimiser, straight is not None)
     if solver == "closed form":
         return _closed_form(risk, tol)
     if solver == "interior point":
-        return _interior_point(risk, tol)
+        return _interior_point(risk, straight, tol)
     inits = init if isinstance(init, tuple) else ("zero" if loss.convex else "random",) if init is None else (init,)
     starts = [one for one in inits for _ in range(restarts if isinstance(one, str) and one == "random" else 1)]
     if restarts > 1 and len(starts) == len(inits):
@@ -110,15 +112,26 @@ def minimise(
     return dataclasses.replace(made, restarts=tried)
 
 
-def _solver(risk: Risk, optimiser: str) -> str:
+def _single(risk: Risk) -> bool:
+    """Whether there is one unit, one token, and no trained scalar."""
+    return risk.layout.w[1] == 1 and risk.host.x.shape[1] == 1 and not risk.layout.scalars
+
+
+def _lines(risk: Risk) -> Lines | None:
+    """The loss as straight lines, where it is made of them."""
+    label = risk.host.label
+    numbers = isinstance(label, np.ndarray) and label.size == len(risk.host.x)
+    return lines(risk.loss, _plain(risk)[2], risk.params) if _single(risk) and numbers else None
+
+
+def _solver(risk: Risk, optimiser: str, straight: bool) -> str:
     """The solver to use, refusing one that does not fit the loss."""
-    loss, d_and_units = risk.loss, risk.layout.w
-    plain = loss.scalar and d_and_units[1] == 1 and risk.host.x.shape[1] == 1 and not risk.layout.scalars
+    loss = risk.loss
     fits = {
-        "closed form": plain and loss.name == "square",
-        "interior point": plain and loss.name in _KINKED and risk.weight_decay > 0,
+        "closed form": _single(risk) and loss.scalar and loss.name == "square",
+        "interior point": straight and risk.weight_decay > 0,
     }
-    if optimiser == "auto" and plain and loss.name in _KINKED and risk.weight_decay == 0:
+    if optimiser == "auto" and straight and risk.weight_decay == 0:
         raise ValueError(f"weight_decay must be positive for the loss {loss.name!r}, whose dual needs it, got 0")
     if optimiser == "auto":
         return next((name for name, yes in fits.items() if yes), "lbfgs")
@@ -143,13 +156,14 @@ def _closed_form(risk: Risk, tol: float) -> Minimiser:
     return _minimiser(risk, z, optimality, "gradient", status, 1, "closed form", note)
 
 
-def _interior_point(risk: Risk, tol: float) -> Minimiser:
+def _interior_point(risk: Risk, straight: Lines, tol: float) -> Minimiser:
     """The gap is between the risk itself (the loss as given) and the dual value: it certifies loss and solver."""
-    x, free, y = _plain(risk)
-    w, m, dual, iterations = interior_point(x, free, *piecewise_linear(risk.loss.name, y), float(risk.weight_decay))
+    x, free, _ = _plain(risk)
+    row, t, s, low, high, constant = straight
+    w, m, dual, iterations = interior_point(x[row], free[row], t, s, low, high, float(risk.weight_decay))
     z = risk.layout.pack(Trained(w, m, {}))
     value = risk.value_and_grad(z)[0]
-    gap = relative_gap(value, dual, risk.value_and_grad(risk.zero)[0])
+    gap = relative_gap(value, dual + constant, risk.value_and_grad(risk.zero)[0])
     status = Status.CONVERGED if gap <= tol else Status.STALLED
     return _minimiser(risk, z, gap, "duality gap", status, iterations, "interior point", "")
 

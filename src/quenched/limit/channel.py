@@ -48,10 +48,10 @@ def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: boo
     """
     plan, names = loss_layout(model), model.loss.names
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
-    labels = model.law.labels()
+    labels, kinks = model.law.labels(), model.loss.kinks_of(scalars, model.params)
 
     def one_label(mean, cov, value):
-        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, model.loss.kinks)
+        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, kinks)
         envelopes = over_nodes(lambda o, e: envelope.moreau(model.loss, o, f.V, e), names, f.node, shared)(f.omega)
         total = jnp.sum(f.weight * envelopes)
         return total + _null_term(model, f, names, shared) if singular else total
@@ -118,11 +118,11 @@ def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature) -> M
     """V_hat in its Hessian form, the replicon's channel half, and how well the prox was solved."""
     plan, names = loss_layout(model), model.loss.names
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
-    labels = model.law.labels()
+    labels, kinks = model.law.labels(), model.loss.kinks_of(scalars, model.params)
     rate = model.alpha / model.law.size
 
     def one_label(mean, cov, value):
-        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, model.loss.kinks)
+        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, kinks)
 
         size = jnp.max(jnp.abs(f.omega)) + 1e-300
 

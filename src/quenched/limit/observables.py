@@ -108,7 +108,7 @@ def training_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature):
     pre-activations have."""
     plan, mine = training_layout(model, fn), argument_names(fn, "observable")
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
-    kinks = model.loss.kinks if plan.dimension(model) == 1 else None
+    kinks = model.loss.kinks_of(scalars, model.params) if plan.dimension(model) == 1 else None
 
     def one_label(mean, cov, value):
         f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, kinks)

@@ -39,7 +39,8 @@ class Loss:
     - ``prox``: ``prox(omega, V, label) -> h``, a special solver for scalar h; derivatives stay automatic.
     - ``moreau``: ``moreau(omega, V, **arguments) -> (value, h)``, a closed-form envelope, right at V = 0 too,
       for losses without a Hessian.
-    - ``kinks``: ``kinks(V, label) -> array`` where, in a scalar omega, the envelope is not smooth.
+    - ``kinks``: ``kinks(V, label) -> array`` where, in a scalar omega, the envelope is not smooth (``scalars`` and ``params`` may
+      be further arguments).
     - ``residual``: the loss is a function of ``h - label`` (scalar).
     - ``quadratic``: the loss is quadratic in all its Gaussian arguments.
     - ``convex``: True, False, or None for unknown (then several starts are tried).
@@ -62,6 +63,13 @@ class Loss:
     def names(self) -> tuple[str, ...]:
         """The arguments this loss uses."""
         return argument_names(self.fn)
+
+    def kinks_of(self, scalars, params) -> Callable | None:
+        """``kinks`` as a function of V and the label alone, or None."""
+        if self.kinks is None:
+            return None
+        given = {"scalars": scalars, "params": params}
+        return functools.partial(self.kinks, **{k: v for k, v in given.items() if k in inspect.signature(self.kinks).parameters})
 
     def __call__(self, h, gram=None, target=None, label=None, noise=None, scalars=None, params=None):
         given = dict(gram=gram, target=target, label=label, noise=noise, scalars=scalars, params=params)

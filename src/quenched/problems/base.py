@@ -71,7 +71,9 @@ class Problem:
     @functools.cached_property
     def model(self):
         """The :class:`~quenched.limit.model.Model` the engine sees."""
-        return self._model()
+        from ..limit.recognition import recognised
+
+        return recognised(self._model())
 
     # ---- finite size -------------------------------------------------------------------------------------------
 
