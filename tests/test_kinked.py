@@ -90,7 +90,8 @@ def test_what_is_told_from_a_look():
     scalar = {fn: look(Loss(fn, scalar=True), labels, {}, PARAMS) for fn in (absolute, hinge, huber, tube, pinball)}
     assert all(seen.convex and seen.kinks for seen in scalar.values())
     assert [seen.residual for seen in scalar.values()] == [True, False, True, True, True]
-    for smooth in (lambda h, label: jnp.logaddexp(0.0, -label * h), lambda h, label: jnp.log(jnp.cosh(h - label)) + h**4):
+    exponential, quartic = (lambda h, label: jnp.exp(-label * h)), (lambda h, label: jnp.log(jnp.cosh(h - label)) + h**4)
+    for smooth in (lambda h, label: jnp.logaddexp(0.0, -label * h), exponential, quartic):
         assert not look(Loss(smooth, scalar=True), labels, {}, {}).kinks
     assert not look(Loss(lambda h, label: (jnp.abs(h) - label) ** 2, scalar=True), labels, {}, {}).convex
 

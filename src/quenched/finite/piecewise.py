@@ -30,7 +30,9 @@ class Lines(NamedTuple):
 def lines(loss: Loss, y, params) -> Lines | None:
     """The loss as straight lines for the labels ``y`` (n,), or None where it is not made of them.
 
-    >>> made = lines(Loss(lambda h, label: jnp.maximum(0.0, jnp.abs(h - label) - 1.0), scalar=True), np.array([3.0]), None)
+    >>> from quenched.losses.kinked import with_kinks
+    >>> tube = with_kinks(Loss(lambda h, label: jnp.maximum(0.0, jnp.abs(h - label) - 1.0), scalar=True))
+    >>> made = lines(tube, np.array([3.0]), None)
     >>> [a.round(6).tolist() for a in (made.t, made.low, made.high)]
     [[-2.0, -4.0], [-1.0, 0.0], [0.0, 1.0]]
     """

@@ -39,6 +39,8 @@ class Loss:
     - ``prox``: ``prox(omega, V, label) -> h``, a special solver for scalar h; derivatives stay automatic.
     - ``moreau``: ``moreau(omega, V, **arguments) -> (value, h)``, a closed-form envelope, right at V = 0 too,
       for losses without a Hessian.
+    - ``starts``: ``starts(omega, **arguments) -> h (K, L, r)``: where the search for a global minimum begins, for losses whose
+      minima are known to lie in the basins of a few points; None for starts that suit any loss.
     - ``kinks``: ``kinks(V, label) -> array`` where, in a scalar omega, the envelope is not smooth (``scalars`` and ``params`` may
       be further arguments).
     - ``residual``: the loss is a function of ``h - label`` (scalar).
@@ -52,6 +54,7 @@ class Loss:
     name: str = "custom"
     prox: Callable | None = None
     moreau: Callable | None = None
+    starts: Callable | None = None
     kinks: Callable | None = None
     residual: bool = False
     quadratic: bool = False

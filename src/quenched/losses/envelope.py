@@ -110,6 +110,8 @@ def starting_points(loss: Loss, omega, V, root, extra):
     def reaching(h):
         return jnp.clip(jnp.einsum("lba,lb->la", back, h - omega), -20.0, 20.0)
 
+    if loss.starts is not None:
+        return jax.vmap(reaching)(loss.starts(omega, **{name: extra[name] for name in loss.names if name != "h"}))
     points = [zero, reaching(zero), reaching(-omega)]
     if omega.size == 1:
         points += list(_lowest_wells(loss, omega, root, extra))

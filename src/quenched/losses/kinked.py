@@ -33,7 +33,7 @@ def with_kinks(loss: Loss, residual: bool = False) -> Loss:
     - ``residual``: it depends on ``h - label`` only.
 
     >>> made = with_kinks(Loss(lambda h, label: jnp.abs(h - label), scalar=True))
-    >>> [round(float(x), 6) for x in made.moreau(1.5, 2.0, label=0.0)]  # the envelope 1.5^2/4, at the kink
+    >>> [abs(round(float(x), 6)) for x in made.moreau(1.5, 2.0, label=0.0)]  # the envelope 1.5^2/4, at the kink
     [0.5625, 0.0]
     """
     point = _point(loss)
@@ -181,13 +181,13 @@ def look(loss: Loss, labels, scalars, params) -> Look:
     """Look at a loss for a few ``labels`` (K,), on a grid that is finest around zero, and beside every place that may be a kink."""
     with float64(True):
         first, slopes, curvatures, residual = jax.device_get(_seen(loss, labels, scalars, params))
-    finite = np.isfinite(first)
-    rise = np.where(finite[:, 1:] & finite[:, :-1], np.diff(first, axis=1), 0.0)
-    size = np.abs(np.where(finite, first, 0.0))
+    finite = np.isfinite(first)  # some overflow far away
+    known = np.where(finite, first, 0.0)
+    rise, size = np.where(finite[:, 1:] & finite[:, :-1], np.diff(known, axis=1), 0.0), np.abs(known)
     convex = bool(np.all(rise >= -1e-9 * np.maximum(size[:, 1:], size[:, :-1])))
 
     def jumps(pair, relative):
-        before, after = (np.nan_to_num(a) for a in pair)
+        before, after = (np.where(np.isfinite(pair[0]) & np.isfinite(pair[1]), a, 0.0) for a in pair)
         return bool(np.any(np.abs(after - before) > relative * (np.abs(before) + np.abs(after)) + 1e-12))
 
     return Look(convex, jumps(slopes, 1e-6) or jumps(curvatures, 1e-5), bool(residual))
