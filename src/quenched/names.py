@@ -30,6 +30,8 @@ NAMES = {
     "penalty": Name("penalty", "1", "scikit-learn's alpha: sum of squares + penalty |w|^2"),
     "step": Name(r"step $t$", "1", "number of steps taken"),
     "n_samples": Name(r"samples $n$", "samples", "number of samples"),
+    "omega": Name(r"positional share $\omega$", "1", "share of the positional matrix in the target"),
+    "token_std": Name(r"token size $\sigma$", "input units", "standard deviation of the tokens"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),
     "test_mse": Name("test mean square", "label units squared", "mean square distance to the clean target, fresh data"),
@@ -51,6 +53,9 @@ NAMES = {
     ),
     "rescaling_mse_per_dim": Name(
         "error of the rescaling per dimension", "input units squared", "mean square error of b y, per dimension"
+    ),
+    "bistable_mass": Name(
+        "bistable mass", "probability", "how often the proximal problem has several minima: replica symmetry is approximate"
     ),
     "skip": Name(r"skip connection $b$", "1", "strength of the skip connection"),
     # order parameters and their conjugates

@@ -27,8 +27,10 @@ class Model(eqx.Module):
     units: int = eqx.field(static=True)
     observables: tuple = eqx.field(static=True)  # (name, function)
     reads: tuple = eqx.field(static=True)  # which tokens the target reads
-    frozen: tuple = eqx.field(static=True)  # overlaps held at zero; "units": kept exchangeable
+    frozen: tuple = eqx.field(static=True)  # overlaps held at zero; "units": kept exchangeable; "rotations"
     derived: tuple = eqx.field(static=True, default=())  # (name, function of model and overlaps)
+    held: Any = eqx.field(default_factory=dict)  # overlap ("m" or "theta") -> (direction, value): <direction, overlap> is held
+    symmetries: tuple = eqx.field(static=True, default=())  # (order of the tokens, sign) of h and target that the loss does not see
 
     @property
     def shape(self):

@@ -31,7 +31,8 @@ class Scheme(NamedTuple):
     by the ends of panels, which kinks then split; ``inner`` counts the variables of the target's field where a real outcome is
     interpolated (else None); ``splits``: where the loss, or the interpolated outcome, jumps as the target moves, and panels
     end, or quasi-random rules are used; ``levels`` is the height of the ladder of rules; ``jumps`` tells for
-    every observable whether it is boolean, ``rules`` gives its rule; ``tolerance`` is the default one.
+    every observable whether it is boolean, ``rules`` gives its rule; ``tolerance`` is the default one. ``symmetries``: the orders
+    and signs of tokens under which neither the loss nor the law changes; nodes that are images of one another are merged.
     """
 
     shape: tuple
@@ -44,6 +45,7 @@ class Scheme(NamedTuple):
     jumps: tuple
     rules: tuple
     tolerance: float
+    symmetries: tuple = ()
 
     def loss_rule(self, level: int):
         """Nodes and weights of one level (two pairs and Chebyshev nodes for an interpolated outcome), or the ends of panels
@@ -57,7 +59,36 @@ class Scheme(NamedTuple):
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
         if self.splits != NO_JUMPS:
             return _jumping_rule(self.splits, self.dimension, level)
-        return gaussian.rule(self.dimension, level, self.quadratic)
+        return rule(self.dimension, level, self.quadratic, self.symmetries)
+
+
+@functools.lru_cache(maxsize=64)
+def rule(dimension: int, level: int, quadratic: bool, symmetries: tuple):
+    """A rule of the ladder for functions with these symmetries."""
+    return fold(*gaussian.rule(dimension, level, quadratic), symmetries)
+
+
+def fold(nodes, weights, symmetries: tuple):
+    """Nodes merged that are images of one another: each symmetry is an order and a sign of the tokens' equal blocks of variables."""
+    if not symmetries:
+        return nodes, weights
+
+    def moved(z, order, sign):
+        return sign * z.reshape(len(z), len(order), -1)[:, order].reshape(z.shape)
+
+    return gaussian.folded(nodes, weights, [functools.partial(moved, order=list(order), sign=sign) for order, sign in symmetries])
+
+
+def valid_symmetries(model: Model) -> tuple:
+    """The symmetries of the loss that the law has too: equal covariances, and means that turn with the sign (or are frozen at 0)."""
+    labels = model.law.labels()
+    mean, cov = np.asarray(labels.mean), np.asarray(labels.cov)
+    held = np.zeros_like(mean) if "m" in model.frozen else mean
+    return tuple(
+        (order, sign)
+        for order, sign in model.symmetries
+        if np.array_equal(cov[:, list(order)], cov) and np.array_equal(sign * held[:, list(order)], held)
+    )
 
 
 def scheme(model: Model) -> Scheme:
@@ -75,7 +106,8 @@ def scheme(model: Model) -> Scheme:
     for _, fn in model.observables:
         if fn not in steps:
             steps[fn] = steps_only(model, fn, argument_names(fn, "observable"))
-    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables))
+    symmetries = valid_symmetries(model) if model.symmetries else ()
+    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables), symmetries)
 
 
 @functools.lru_cache(maxsize=512)
@@ -102,7 +134,7 @@ def _smooth(treedef, shapes) -> set:
 
 
 @functools.lru_cache(maxsize=512)
-def _scheme(treedef, shapes, splits, steps) -> Scheme:
+def _scheme(treedef, shapes, splits, steps, symmetries) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
     plan = loss_layout(model)
     dimension = plan.dimension(model)
@@ -126,6 +158,7 @@ def _scheme(treedef, shapes, splits, steps) -> Scheme:
         jumps=steps,
         rules=tuple(observable_rule(model, fn, *how) for (_, fn), *how in zip(model.observables, steps, splits[1:], strict=True)),
         tolerance=COARSE_TOLERANCE if split.moving or dimension + (inner + 1 if interpolated else 0) > 3 else TOLERANCE,
+        symmetries=symmetries,
     )
 
 

@@ -63,16 +63,41 @@ def exchangeable(overlaps: Overlaps) -> Overlaps:
     return Overlaps(matrix(o.V), matrix(o.q), rows(o.m, -1), rows(o.theta, -2), matrix(o.Q))
 
 
+def _with_multiplier(model: Model, hats: Conjugates, name: str, direction, value) -> Conjugates:
+    """The conjugates with a field along ``direction`` that holds the overlap there: m and theta are linear in their conjugates."""
+    conjugate = f"{name}_hat"
+
+    def overlap(field):
+        moved = hats._replace(**{conjugate: getattr(hats, conjugate) + field * direction})
+        return jnp.sum(direction * getattr(model.law.overlaps(moved, model.weight_decay), name))
+
+    none, one = overlap(0.0), overlap(1.0)
+    return hats._replace(**{conjugate: getattr(hats, conjugate) + (value - none) / (one - none) * direction})
+
+
+def unrotated(overlaps: Overlaps) -> Overlaps:
+    """One of the overlaps that differ by a rotation of the units only, which a loss may not see: theta is kept symmetric (where
+    there is a target for every unit), and a single mean direction on the first unit."""
+    o = overlaps
+    if o.theta.shape[-1] == o.theta.shape[-2]:
+        o = o._replace(theta=0.5 * (o.theta + jnp.swapaxes(o.theta, -1, -2)))
+    return o._replace(m=o.m.at[:, 1:].set(0.0)) if len(o.m) == 1 else o
+
+
 def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False) -> Update:
     """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step."""
     old = unknowns.overlaps
     out = conjugates(model, old, unknowns.scalars, quadrature, singular)
+    for name, (direction, value) in model.held.items():
+        out = out._replace(conjugates=_with_multiplier(model, out.conjugates, name, direction, value))
     new = model.law.overlaps(out.conjugates, model.weight_decay)
     if any(model.law.free):
         free = jnp.asarray(model.law.free, dtype=bool)[:, None]
         new = new._replace(m=jnp.where(free, old.m - out.d_means, new.m))
     if "units" in model.frozen:
         new = exchangeable(new)
+    if "rotations" in model.frozen:
+        new = unrotated(new)
     for name in set(model.frozen) & set(new._fields):
         new = new._replace(**{name: jnp.zeros_like(getattr(new, name))})
     scalars = jax.tree.map(lambda b, g: b - g, unknowns.scalars, out.d_scalars)

@@ -153,7 +153,8 @@ def solve(
                 level += 1
             else:
                 break
-            start = end.unknowns
+            # a finer rule starts where it will end: Newton's method first
+            start, solver = end.unknowns, solver._replace(warmup=-solver.max_steps)
     if good is not None and not (end.residual <= solver.tol and end.quadrature_error <= tol):
         end, level = good
     return certified(end._replace(steps=steps), solver, tol, level, singular)

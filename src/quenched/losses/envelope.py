@@ -162,8 +162,19 @@ def _in_batches(fn):
     return batched
 
 
+def minima(loss, omega, V, extra):
+    """Where the searches from all starts end, (K, L, r): the local minima that a global minimum is chosen among."""
+    return _in_batches(lambda *at: _searched(loss, *at)[0])(omega, symmetrise(V), extra)
+
+
 def _minimise(loss, omega, V, extra):
-    """Levenberg-shifted Newton on ``|u|^2 / 2 + loss(omega + root u)`` from several starts; the lowest end wins."""
+    """The lowest end of the searches."""
+    ends, values = _searched(loss, omega, V, extra)
+    return ends[0] if len(ends) == 1 else ends[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
+
+
+def _searched(loss, omega, V, extra):
+    """Levenberg-shifted Newton on ``|u|^2 / 2 + loss(omega + root u)`` from several starts: the ends, and the values there."""
     root = jax.vmap(lambda v: psd_factors(v)[0])(V)
     starts = starting_points(loss, omega, V, root, extra)
 
@@ -205,11 +216,10 @@ def _minimise(loss, omega, V, extra):
         return u, value
 
     if starts.shape[0] == 1:
-        u, _ = search(starts[0])
+        ends, values = jax.tree.map(lambda a: a[None], search(starts[0]))
     else:
         ends, values = jax.vmap(search)(starts)
-        u = ends[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
-    return omega + jnp.einsum("lab,lb->la", root, u)
+    return omega + jnp.einsum("lab,klb->kla", root, ends), values
 
 
 def _shifted_newton(hessian, shift, gradient):

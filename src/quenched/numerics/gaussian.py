@@ -95,6 +95,26 @@ def sobol(dimension: int, log2: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     return nodes, np.full(len(nodes), 1.0 / len(nodes))
 
 
+def folded(nodes, weights, images):
+    """The rule with nodes that are images of one another merged into one of them.
+
+    ``images`` maps nodes (N, D) to (N, D): the elements of a group under which the integrand does not change.
+
+    >>> nodes, weights = folded(*tensor_hermite(2, 8), [lambda z: -z, lambda z: z[:, ::-1], lambda z: -z[:, ::-1]])
+    >>> len(nodes), bool(abs(weights @ nodes[:, 0] ** 2 - 1) < 1e-12)
+    (20, True)
+    """
+    orbits = np.stack([nodes, *(image(nodes) for image in images)], axis=1).round(12) + 0.0
+    first = np.zeros(len(nodes), int)
+    for k in range(1, orbits.shape[1]):  # the image that comes last in the order of rows stands for all
+        rows = np.arange(len(nodes))
+        differ = orbits[:, k] != orbits[rows, first]
+        column = np.argmax(differ, axis=1)
+        first = np.where(orbits[rows, k, column] > orbits[rows, first, column], k, first)
+    kept, place = np.unique(orbits[np.arange(len(nodes)), first], axis=0, return_inverse=True)
+    return kept, np.bincount(place.reshape(-1), weights, len(kept))
+
+
 def breakpoints(level: int) -> np.ndarray:
     """The ends of the panels of the one-dimensional rule, in units of the standard deviation."""
     return np.linspace(-RANGE, RANGE, PANELS[level] + 1)

@@ -1,5 +1,6 @@
 """Problems: one file each, their law, loss, parameters and observables."""
 
+from .attention import Attention
 from .autoencoder import DenoisingAutoencoder
 from .base import Problem, SolveError, SolveWarning, solve_many
 from .committee import Committee, PhaseRetrieval
@@ -13,7 +14,7 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem",
+    "Attention", "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem",
     "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned",
     "find_transition", "follow", "solve_many",
 ]

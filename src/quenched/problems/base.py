@@ -181,6 +181,7 @@ class Problem:
         init = self._default_start if init is None else init
         quadrature_tol, aim = self._quadrature_tol if quadrature_tol is None else (quadrature_tol, None)
         solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
+        solver = solver._replace(warmup=self._warmup)
         model, branch = self.model, init if isinstance(init, str) else "given overlaps"
         if isinstance(init, Solution):
             # a warm start stays in the sector of the branch it continues; Newton's first, since damped steps may leave the branch
@@ -210,11 +211,19 @@ class Problem:
     #: Named starts of :meth:`solve`, and what :meth:`branches` tries.
     _starts = ("uninformed",)
     _default_start = "uninformed"
+    _warmup = 6  # damped steps before Newton's method
     _quadrature_tol = None, None  # default tolerance of the quadrature error, and what is aimed at; None for the engine's own
 
     def _start(self, name: str):
         """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
         return name, ()
+
+    def _direction(self, over: str):
+        """The direction along which a landscape holds an overlap: <direction, overlap> is the order parameter that is shown."""
+        shape = self._shapes[over]
+        if np.prod(shape) != 1:
+            raise ValueError(f"direction must be given, since {over} of {type(self).__name__} has the shape {shape}, got None")
+        return np.ones(shape)
 
     def branches(self, starts: Any = None, **options) -> dict[str, Solution]:
         """The distinct fixed points found from the named starts, lowest free energy first.

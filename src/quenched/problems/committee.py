@@ -6,6 +6,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
+
 from ..numerics import check
 from .base import Problem
 
@@ -109,6 +111,14 @@ class Committee(Problem):
         if name == "unspecialised":
             return "uninformed", ("units",)
         return ("informed" if name == "specialised" else name), ()
+
+    def _direction(self, over: str):
+        """The specialisation: the mean overlap of units with their own targets, minus that with others."""
+        r, t = self.units, self.target_units
+        if over != "theta" or r < 2 or t < 2:
+            return super()._direction(over)
+        own = np.eye(r, t)
+        return (own / own.sum() - (1.0 - own) / (1.0 - own).sum())[None]
 
     def _present(self, value, overlap: bool):
         return value[0] if overlap and value.ndim == 3 and value.shape[0] == 1 else value

@@ -9,6 +9,10 @@ _ENTRIES = {
     "cui2023autoencoders": """@article{cui2023autoencoders,
   title={High-dimensional asymptotics of denoising autoencoders},
   author={Cui, Hugo and Zdeborov{\\'a}, Lenka}, journal={arXiv:2305.11041}, year={2023}}""",
+    "cui2024attention": """@article{cui2024attention,
+  title={A phase transition between positional and semantic learning in a solvable model of dot-product attention},
+  author={Cui, Hugo and Behrens, Freya and Krzakala, Florent and Zdeborov{\\'a}, Lenka},
+  journal={arXiv:2402.03902}, year={2024}}""",
     "loureiro2021learning": """@article{loureiro2021learning,
   title={Learning curves of generic features maps for realistic datasets with a teacher-student model},
   author={Loureiro, Bruno and Gerbelot, C{\\'e}dric and Cui, Hugo and Goldt, Sebastian and Krzakala, Florent and
