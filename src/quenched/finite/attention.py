@@ -181,7 +181,8 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
         encodings = population.labels.mean[0] @ population.means
         data = sentences(instance, encodings, omega, positional)
         w, best, tried = train(data, weight_decay, rank=rank, encodings=encodings, targets=population.targets, seed=seed, **options)
-        fit = Minimiser(w, np.zeros((0, rank)), {}, best.risk, 0.0, best.optimality, "gradient", best.status, best.iterations, "lbfgs")
+        ended = best.risk, 0.0, best.optimality, "gradient", best.status, best.iterations, "lbfgs"
+        fit = Minimiser(w, np.zeros((0, rank)), {}, *ended)
         fit = rotated(fit, _gauge(w, encodings, population.targets))
         fresh = sentences(law.sample(population, stream(seed, "test"), test_samples), encodings, omega, positional)
         with float64(True):
@@ -204,7 +205,7 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
 
 
 def _gauge(w, encodings, targets):
-    """The rotation of the units, which S does not see, that brings w closest to the target or to the first axis of the encodings."""
+    """The rotation of the units, which S does not see, that brings w closest to the target or to an axis of the encodings."""
     d, r = w.shape
     axis = math.sqrt(d) * np.linalg.svd(encodings, full_matrices=False)[2][:1].T
     axis = axis * np.where(encodings[0] @ axis < 0.0, -1.0, 1.0)

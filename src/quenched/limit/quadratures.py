@@ -69,7 +69,7 @@ def rule(dimension: int, level: int, quadratic: bool, symmetries: tuple):
 
 
 def fold(nodes, weights, symmetries: tuple):
-    """Nodes merged that are images of one another: each symmetry is an order and a sign of the tokens' equal blocks of variables."""
+    """Nodes that are images of one another, merged: a symmetry is an order and a sign of the tokens' equal blocks of variables."""
     if not symmetries:
         return nodes, weights
 
@@ -80,7 +80,7 @@ def fold(nodes, weights, symmetries: tuple):
 
 
 def valid_symmetries(model: Model) -> tuple:
-    """The symmetries of the loss that the law has too: equal covariances, and means that turn with the sign (or are frozen at 0)."""
+    """The symmetries of the loss that the law has too: equal covariances, and means that turn with the sign (or are held at 0)."""
     labels = model.law.labels()
     mean, cov = np.asarray(labels.mean), np.asarray(labels.cov)
     held = np.zeros_like(mean) if "m" in model.frozen else mean

@@ -11,7 +11,6 @@ import numpy as np
 from ..numerics import check
 from .base import SolveWarning
 
-
 #: Default tolerance of the quadrature: all points share their nodes, so that differences along a curve are far more accurate.
 _TOLERANCE = 0.1
 
