@@ -30,7 +30,8 @@ def solved(alpha, omega, branch, weight_decay=0.01):
 def test_linear_baseline():
     """The variance of the target's mixing matrix, to nine digits; whatever A, alpha and weight decay are."""
     assert BASE.linear_attention_mse() == pytest.approx(0.003942769, abs=6e-10)
-    assert BASE.replace(omega=0.0, alpha=7.0, positional_matrix=np.eye(2)).linear_attention_mse() == pytest.approx(0.008046467, abs=6e-10)
+    other = BASE.replace(omega=0.0, alpha=7.0, positional_matrix=np.eye(2))
+    assert other.linear_attention_mse() == pytest.approx(0.008046467, abs=6e-10)
     # by Monte Carlo for three tokens of unequal size
     unequal = Attention(2.0, 0.01, 0.3, THREE, token_std=[0.4, 0.5, 0.6], length=3)
     h = np.random.default_rng(0).normal(size=(400_000, 3)) * [0.4, 0.5, 0.6]
@@ -158,9 +159,8 @@ def deviations(theory, trials, dim):
         (BASE, "semantic", 800),
         (BASE.replace(alpha=1.5, omega=0.5), "positional", 800),
         (Attention(2.0, 0.01, 0.3, THREE, token_std=[0.4, 0.5, 0.6], length=3), "semantic", 600),
-        (Attention(3.0, 0.01, 0.2, SQUARE, token_std=0.5, rank=2, target_rank=2), "semantic", 800),
     ],
-    ids=["alpha-2", "positional", "three-tokens", "rank-2"],
+    ids=["alpha-2", "positional", "three-tokens"],
 )
 def test_theory_meets_training(problem, branch, dim):
     """Within 3 standard errors, after the shift by the encodings and a rest of order 1/d: 1% in the energy, 3% in the others at

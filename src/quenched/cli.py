@@ -23,6 +23,12 @@ _EPILOG = """\
 Exit codes: 0 all well; 1 something did not converge, or theory and experiment disagree; 2 the input was refused.
 Compiled functions are kept in your cache directory (set QUENCHED_CACHE to move it)."""
 
+#: Figures by name; known here without importing what draws them.
+_FIGURES = (
+    "glm", "mixture", "phase-retrieval", "message-passing", "digits", "dae-noise", "attention-transition",
+    "attention-phase-diagram", "attention-counting",
+)  # fmt: skip
+
 # A deviation beyond this many standard errors is no accident of a handful of trials.
 _DISAGREE = 5.0
 
@@ -82,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     report = command(_report, "compute all figures and write them on one page of HTML, with PNG and CSV beside it")
     report.add_argument("--quick", action="store_true", help="smaller sizes: a few minutes on a laptop")
     report.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
+    figure = command(_figure, "compute one figure: theory and experiment, as PNG and CSV")
+    figure.add_argument("name", metavar="NAME", help="one of " + ", ".join(_FIGURES))
+    size = figure.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", default=True, help="smaller sizes: a few minutes on a laptop (default)")
+    size.add_argument("--full", action="store_true", help="the sizes of a paper")
+    figure.add_argument("--out", metavar="DIR", default="quenched-figures", help="directory (default %(default)s)")
     demo = command(_demo, "the quick report, and where it lies")
     demo.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
     command(_about, "print versions and paths, for a bug report")
@@ -271,6 +283,17 @@ def _report(arguments) -> int:
         page = build(arguments.out, quick=arguments.quick, progress=progress)
     print(page.summary)
     return OK if page.passed else FAILED
+
+
+def _figure(arguments) -> int:
+    from quenched.figures.report import draw
+
+    if arguments.name not in _FIGURES:
+        raise ValueError(f"NAME must be one of {', '.join(_FIGURES)}, got {arguments.name!r}")
+    with _progress() as progress:
+        picture, verdict = draw(arguments.name, arguments.out, quick=not arguments.full, progress=progress)
+    print(f"{'ok  ' if verdict.passed else 'FAIL'} {verdict.text}\nwritten: {picture} and {picture.with_suffix('.csv')}")
+    return OK if verdict.passed else FAILED
 
 
 def _demo(arguments) -> int:

@@ -51,6 +51,17 @@ def build(out="quenched-report", *, quick: bool = False, progress=None, names=No
     return Page(path, passed, "\n".join([*lines, f"The report lies in {path.resolve()}"]))
 
 
+def draw(name: str, out, *, quick: bool = True, progress=None):
+    """One figure, by its name with dashes: its PNG and CSV in ``out``; returns the picture's path and the :class:`Check`."""
+    module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+    data = module.study(quick, _headed(progress, name))
+    with plotting.style("screen"):
+        ax = module.plot(data)
+        picture, _ = plotting.save(ax, pathlib.Path(out) / f"{name}.png", data)
+    _close(ax.figure)
+    return picture, module.check(data)
+
+
 def _headed(progress, heading):
     if progress is None:
         return None

@@ -1,8 +1,8 @@
 """The loss of tied low-rank dot-product attention against a target that mixes positions and meaning, without its O(d) parts.
 
 The network answers ``S(h) (x + p)`` with ``S = softmax(h h^T)`` row by row and ``h = (x + p) w/sqrt(d)``; the target is
-``T(h_*) x`` with ``T = (1 - omega) softmax(h_* h_*^T) + omega A``. Per sample ``|T x - S (x + p)|^2/d`` needs the L x L matrices ``x x^T/d``,
-``x p^T/d`` and ``p p^T/d`` only. They concentrate: the first at ``R = diag(token variances)``, the others at zero. So
+``T(h_*) x`` with ``T = (1 - omega) softmax(h_* h_*^T) + omega A``. Per sample ``|T x - S (x + p)|^2/d`` needs the L x L matrices
+``x x^T/d``, ``x p^T/d`` and ``p p^T/d`` only. They concentrate: the first at ``R = diag(token variances)``, the others at zero. So
 
     1/(2 d) |y - f(x)|^2  ->  1/2 Tr (T - S) R (T - S)^T,
 

@@ -6,6 +6,7 @@ from .base import Problem, SolveError, SolveWarning, solve_many
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
 from .generalized_linear import GeneralizedLinear
+from .landscape import Landscape, landscape
 from .mixture import MixtureClassification
 from .sequence import SequenceProblem
 from .siamese import Siamese
@@ -14,7 +15,7 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Attention", "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "MixtureClassification", "PhaseRetrieval", "Problem",
-    "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned",
-    "find_transition", "follow", "solve_many",
+    "Attention", "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
+    "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal",
+    "Transition", "Tuned", "find_transition", "follow", "landscape", "solve_many",
 ]

@@ -33,7 +33,7 @@ class Landscape:
     """What :func:`landscape` found: one :class:`Curve` a branch, and the points of interest of the lowest of them.
 
     - ``minima``, ``barriers``: (value, energy) where the lowest curve is stationary inside the range.
-    - ``spinodals``: values at which its curvature changes sign: a minimum that is moved there disappears.
+    - ``spinodals``: where, beside each barrier, its curvature changes sign: a minimum that is tilted up to there disappears.
     - ``missing``: branch -> values that were asked for and not reached.
     """
 
@@ -106,7 +106,8 @@ def _curve(problem, name, branch, over, at, direction, options) -> Curve:
             energy, start = solved
             found[float(x)] = energy, start
     values = np.array(sorted(found))
-    return Curve(values, np.array([found[x][0] for x in values]), tuple(found[x][1] for x in values), place, float(branch["free_energy"]))
+    energies, overlaps = (tuple(found[x][k] for x in values) for k in (0, 1))
+    return Curve(values, np.array(energies), overlaps, place, float(branch["free_energy"]))
 
 
 def _moved(problem, overlaps, over, direction, x):
@@ -156,7 +157,14 @@ def _points(curves):
     if len(x) < 4:
         return (), (), ()
     spline = CubicSpline(x, [lowest[v] for v in x])
-    for root in spline.derivative().roots(extrapolate=False):
+    slope = spline.derivative()
+    for root in slope.roots(extrapolate=False):
         (minima if spline(root, 2) > 0 else barriers).append((float(root), float(spline(root))))
-    spinodals = [float(r) for r in spline.derivative(2).roots(extrapolate=False) if x[0] < r < x[-1]]
+    # between a minimum (or an end of the range) and a barrier the curve is steepest where its curvature changes sign
+    ends = sorted([x[0], *(m for m, _ in minima), *(b for b, _ in barriers), x[-1]])
+    bends = spline.derivative(2).roots(extrapolate=False)
+    for low, high in zip(ends[:-1], ends[1:], strict=True):
+        inside = [r for r in bends if low < r < high]
+        if inside and {low, high} & {b for b, _ in barriers}:
+            spinodals.append(float(max(inside, key=lambda r: abs(slope(r)))))
     return tuple(minima), tuple(barriers), tuple(spinodals)
