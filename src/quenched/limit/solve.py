@@ -143,9 +143,13 @@ def solve(
             if not singular and end.null < SINGULAR:
                 singular = True
             elif not (end.residual <= solver.tol):
-                if averages.dimension > 1 or level + 2 >= averages.levels:
+                # where the proximal operator jumps at some nodes, others may not be at the jump
+                cycle = averages.dimension > 1 and end.stalled and end.residual < CYCLE
+                if (averages.dimension > 1 and not cycle) or level + 2 >= averages.levels:
                     break
-                level = min(level + 2, averages.levels - 2)
+                level = level + 1 if cycle else min(level + 2, averages.levels - 2)
+                if cycle:
+                    start = end.unknowns
                 continue
             elif end.quadrature_error > aim and level + 2 < averages.levels:
                 if end.quadrature_error <= tol:

@@ -161,8 +161,7 @@ class Attention(Problem):
         """See :meth:`Problem.solve`; ``init="global"`` solves from both starts and keeps the lower free energy."""
         init = self._default_start if init is None else init
         if isinstance(init, str) and init == "global":
-            found = self.branches(**options)
-            return next(iter(found.values())) if found else super().solve("positional", **options)
+            return self._lowest(**options)
         if not isinstance(init, str) or init not in self._starts:
             return self._named(super().solve(init, **options))
         with warnings.catch_warnings(record=True) as caught:

@@ -158,7 +158,7 @@ class DenoisingAutoencoder(Problem):
     def solve(self, init: Any = None, **options):
         """See :meth:`Problem.solve`; ``init="global"`` solves from every start and keeps the lowest free energy."""
         if isinstance(init, str) and init == "global":
-            return next(iter(self.branches(**options).values()))
+            return self._lowest(**options)
         return super().solve(init, **options)
 
     # ---- from the engine's basis to clusters, and back -----------------------------------------------------------------

@@ -218,6 +218,20 @@ class Problem:
         """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
         return name, ()
 
+    def _lowest(self, **options) -> Solution:
+        """The solution of lowest free energy from all starts: one that has all but converged counts, and is then marked."""
+        throw, tol = options.pop("throw", False), options.get("tol", 1e-8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SolveWarning)
+            found = [self.solve(name, **options) for name in self._starts]
+        near = [s for s in found if s.residual <= max(tol, 1e-2)] or found
+        best = min(near, key=lambda s: (not np.isfinite(s.residual), float(s["free_energy"])))
+        if not best.result:
+            if throw:
+                raise SolveError(f"{self!r}: {best.status}")
+            warnings.warn(f"{self!r}: {best.status}", SolveWarning, stacklevel=3)
+        return best
+
     def _direction(self, over: str):
         """The direction along which a landscape holds an overlap: <direction, overlap> is the order parameter that is shown."""
         shape = self._shapes[over]

@@ -1,0 +1,115 @@
+"""Attention: where it learns by position, where by meaning, and where that pays."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+
+from .. import plotting
+from ..names import attributes
+from ..problems import SolveWarning, follow
+from .attention_transition import BRANCHES, problem
+from .check import Check
+
+TITLE = "Phase diagram of attention: position or meaning"
+CAPTION = (
+    "Energy of the semantic minus that of the positional branch (colours), over samples per dimension and the positional share "
+    "omega of the target. Solid line: the transition, where they are equal; dashed: from there on the semantic branch beats the "
+    "best linear positional attention. Hatched: the proximal operator has several minima in more than 1% of the samples of a "
+    "branch, and replica symmetry is an approximation. White: one of the branches was not found."
+)
+REFERENCES = ("H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902",)
+QUADRATURE, DOUBT = 0.05, 1e-2
+
+
+def _row(omega, alphas):
+    """(energy, test_mse, bistable_mass, quadrature_error) of both branches along alpha, (2, n, 4), followed downwards."""
+    here, table = problem().replace(omega=omega), np.full((len(BRANCHES), len(alphas), 4), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolveWarning)
+        for row, branch in enumerate(BRANCHES):
+            found = follow(here, "alpha", alphas[::-1], branch, quadrature_tol=QUADRATURE, tol=1e-6)
+            for column, alpha in enumerate(alphas):
+                s = found.get(float(alpha))
+                if s is None:  # too far from its neighbour to be continued from there
+                    s = here.replace(alpha=float(alpha)).solve(branch, quadrature_tol=QUADRATURE, tol=1e-6)
+                    s = s if s.residual <= 1e-6 else None
+                if s is not None and s.branch == branch:
+                    numbers = (s["free_energy"], s["test_mse"], s["bistable_mass"], s.quadrature_error)
+                    table[row, column] = [float(x) for x in numbers]
+    return table
+
+
+def study(quick: bool = False, progress=None, workers: int = 2):
+    """Both branches on a grid: 8 x 12 points if ``quick``, else 30 x 30; rows in ``workers`` processes."""
+    import xarray as xr
+
+    from .. import __version__
+
+    report = progress or (lambda done, total, what: None)
+    omegas = np.round(np.linspace(0.1, 0.5, 8 if quick else 30), 4)
+    alphas = np.round(np.linspace(0.6, 3.0, 12 if quick else 30), 4)
+    rows = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for k, row in enumerate(pool.map(_row, omegas, [alphas] * len(omegas))):
+            rows.append(row)
+            report(k + 1, len(omegas), "following both branches")
+    table = np.array(rows)  # (omega, branch, alpha, what)
+    linear = np.array([problem().replace(omega=omega).linear_attention_mse() for omega in omegas])
+    gap = table[:, 1, :, 0] - table[:, 0, :, 0]
+    columns = {
+        "gap": gap, "advantage": linear[:, None] - table[:, 1, :, 1], "bistable_mass": np.nanmax(np.nan_to_num(table[..., 2]), 1),
+        "quadrature_error": np.nanmax(np.nan_to_num(table[..., 3]), 1), "trusted": np.isfinite(gap),
+    }  # fmt: skip
+    return xr.Dataset(
+        {name: (("omega", "alpha"), column) for name, column in columns.items()},
+        {"omega": ("omega", omegas, attributes("omega")), "alpha": ("alpha", alphas, attributes("alpha"))},
+        {"quenched": __version__, "problem": "Attention", "parameters": json.dumps(repr(problem())), "failed": ""},
+    )  # fmt: skip
+
+
+def transitions(data) -> dict[float, float]:
+    """omega -> the alpha at which the energies cross, by linear interpolation between points of the grid."""
+    found = {}
+    for omega in data["omega"].values:
+        gap, alphas = data["gap"].sel(omega=omega).values, data["alpha"].values
+        for k in range(len(alphas) - 1):
+            if gap[k] > 0.0 >= gap[k + 1]:
+                found[float(omega)] = float(alphas[k] + gap[k] / (gap[k] - gap[k + 1]) * (alphas[k + 1] - alphas[k]))
+                break
+    return found
+
+
+def check(data):
+    """Theory alone: the transition must be found, and move to larger samples with the positional share."""
+    found = transitions(data)
+    rows = tuple({"omega": omega, "alpha_c": alpha} for omega, alpha in found.items())
+    rising = bool(np.all(np.diff(list(found.values())) > 0.0))
+    error = float(data["quadrature_error"].max())
+    ends = (min(found.values(), default=np.nan), max(found.values(), default=np.nan))
+    text = (
+        f"the transition lies between alpha = {ends[0]:.2f} and {ends[1]:.2f} at {len(found)} of {data.sizes['omega']} "
+        f"positional shares (theory alone; quadrature error of the overlaps below {error:.0e})"
+    )
+    return Check(rising and len(found) >= data.sizes["omega"] // 2, text, rows, "")
+
+
+def plot(data, ax=None):
+    """The map of energy differences with both lines."""
+    ax = plotting.axes(ax)
+    x, y = data["omega"], data["alpha"]
+    gap = 1e4 * data["gap"].transpose("alpha", "omega").values
+    size = np.nanmax(np.abs(gap))
+    image = ax.pcolormesh(x, y, gap, cmap="RdBu_r", vmin=-size, vmax=size, shading="nearest", rasterized=True)
+    ax.figure.colorbar(image, ax=ax, label=r"$10^4\,(e_\mathrm{sem} - e_\mathrm{pos})$")
+    mass = data["bistable_mass"].transpose("alpha", "omega").values
+    ax.contourf(x, y, mass, levels=[DOUBT, 1.0], colors="none", hatches=["////"])
+    ax.contour(x, y, gap, levels=[0.0], colors="k")
+    ax.contour(x, y, data["advantage"].transpose("alpha", "omega").values, levels=[0.0], colors="k", linestyles="--")
+    ax.set_xlabel(plotting.label("omega"))
+    ax.set_ylabel(plotting.label("alpha"))
+    return ax
