@@ -19,6 +19,7 @@ CAPTION = (
     "knows the clusters."
 )
 OBSERVABLE = "test_mse_excess"
+LEVELS, MEASURED = np.round(np.linspace(0.02, 0.98, 25), 3), (0.1, 0.3, 0.5, 0.7, 0.9)
 REFERENCES = ("H. Cui, L. Zdeborova (2023), arXiv:2305.11041",)
 
 
@@ -36,8 +37,7 @@ def study(quick: bool = False, progress=None):
 
     report = progress or (lambda done, total, what: None)
     dim, seeds = (400, 12) if quick else (1000, 24)
-    levels, measured = np.round(np.linspace(0.02, 0.98, 25), 3), (0.1, 0.3, 0.5, 0.7, 0.9)
-    here = problem()
+    here, levels = problem(), np.asarray(LEVELS)
     shape = len(levels)
     theory, oracle, mean, error = (np.full(shape, np.nan) for _ in range(4))
     trusted, trials = np.zeros(shape, bool), np.zeros(shape, int)
@@ -47,7 +47,7 @@ def study(quick: bool = False, progress=None):
         solution = at.solve(init="global")
         theory[k], oracle[k] = float(solution[OBSERVABLE]), float(at.baselines()["oracle_mse_excess"])
         trusted[k] = solution.converged and solution.stable
-        if np.min(np.abs(noise - np.array(measured))) > 1e-9:
+        if noise not in MEASURED:
             continue
         estimate = at.simulate(dim, seeds=seeds)[OBSERVABLE]
         mean[k], error[k], trials[k] = float(estimate.mean), float(estimate.standard_error), seeds
