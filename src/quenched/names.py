@@ -31,6 +31,10 @@ NAMES = {
     "step": Name(r"step $t$", "1", "number of steps taken"),
     "n_samples": Name(r"samples $n$", "samples", "number of samples"),
     "omega": Name(r"positional share $\omega$", "1", "share of the positional matrix in the target"),
+    "rank": Name(r"rank $r$", "1", "columns of the queries' and keys' weights"),
+    "target_rank": Name(r"rank of the target $t$", "1", "columns of the target's weights"),
+    "positional_matrix": Name("positional matrix", "1", "how the target mixes positions"),
+    "positions": Name("positional encodings", "input units", "coordinates of the positional encodings"),
     "token_std": Name(r"token size $\sigma$", "input units", "standard deviation of the tokens"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),

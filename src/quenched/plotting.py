@@ -139,12 +139,9 @@ def landscape(problem, over: str, at, *, ax=None, starts=None, direction=None, *
 
     Filled circles are the branches themselves, triangles the barriers, dotted lines the spinodals, where the curvature of the
     lowest curve changes sign. ``over`` is ``"m"`` or ``"theta"``; ``starts``, ``direction`` and ``options`` as for
-    :func:`quenched.problems.landscape`, which gives the numbers (and whose result is taken as ``problem`` too). Returns the Axes.
+    ``problem.landscape``, which gives the numbers (and whose result is taken as ``problem`` too). Returns the Axes.
     """
-    from .problems.landscape import Landscape
-    from .problems.landscape import landscape as compute
-
-    found = problem if isinstance(problem, Landscape) else compute(problem, over, at, starts, direction, **options)
+    found = problem if hasattr(problem, "curves") else problem.landscape(over, at, starts, direction, **options)
     ax = axes(ax)
     for (name, curve), colour in zip(found.curves.items(), COLOURS, strict=False):
         ax.plot(curve.value, curve.energy, color=colour, label=name, zorder=2)

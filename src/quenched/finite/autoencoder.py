@@ -247,6 +247,44 @@ def simulate(law, *, alpha, noise, weight_decay, dim, seeds=8, units=1, activati
     return Trials(values, seeds, status, dim, n, optimality, seconds, settings or {})
 
 
+def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1, activation=jnp.tanh, skip=None, settings=None,
+                     progress=None, noises: int = 4, **options) -> Trials:  # fmt: skip
+    """The same on the rows of a data set (N, d): round(alpha d) of them train the network, all others test it.
+
+    ``law`` (dense, in dimension d) holds the data's own class means and covariances, for the overlaps. The test error is the mean
+    over test rows with ``noises`` draws of noise each, relative to the rescaling with the trained b.
+    """
+    make_room()
+    seeds, made, d = seed_list(seeds), [], rows.shape[1]
+    n, c, s = sample_size(alpha, d), math.sqrt(1.0 - noise), math.sqrt(noise)
+    if n >= len(rows):
+        raise ValueError(f"alpha must leave rows to test on: {n} of {len(rows)} would be trained on, got alpha = {alpha}")
+    population = law.draw(0, 1, d).population
+    centres = population.labels.mean[:, 0] @ population.means
+    for seed in seeds:
+        clock = time.perf_counter()
+        rng = np.random.default_rng(stream(seed, "noise"))
+        order = rng.permutation(len(rows))
+        clean, fresh = rows[order[:n]], rows[order[n:]]
+        pairs = Pairs(clean, c * clean + s * rng.standard_normal(clean.shape))
+        w, b, best, tried = train(
+            pairs, weight_decay, units=units, activation=activation, skip=skip, directions=centres, seed=seed, **options
+        )
+        w, excess = _aligned(w, centres, activation), 0.0
+        for _ in range(check.integer("noises", noises)):
+            noisy = c * fresh + s * rng.standard_normal(fresh.shape)
+            with float64(True):
+                answered = np.asarray(answer(activation, w, b, noisy))
+            excess += np.mean(np.sum((fresh - answered) ** 2 - (fresh - b * noisy) ** 2, axis=1)) / noises
+        row = _row(pairs, w, b, skip, activation, population, best, noise) | {"test_mse_excess": np.float64(excess)}
+        made.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
+        if progress is not None:
+            progress(len(made), len(seeds))
+    columns, status, optimality, seconds = zip(*made, strict=True)
+    values = {name: np.stack([row[name] for row in columns]) for name in columns[0]}
+    return Trials(values, seeds, status, d, n, optimality, seconds, settings or {})
+
+
 def _row(pairs, w, b, skip, activation, population, best, noise):
     n, d = pairs.clean.shape
     made = Minimiser(

@@ -101,7 +101,7 @@ def folded(nodes, weights, images):
     ``images`` maps nodes (N, D) to (N, D): the elements of a group under which the integrand does not change.
 
     >>> nodes, weights = folded(*tensor_hermite(2, 8), [lambda z: -z, lambda z: z[:, ::-1], lambda z: -z[:, ::-1]])
-    >>> len(nodes), bool(abs(weights @ nodes[:, 0] ** 2 - 1) < 1e-12)
+    >>> len(nodes), bool(abs(weights @ (nodes**2).sum(1) - 2) < 1e-12)
     (20, True)
     """
     orbits = np.stack([nodes, *(image(nodes) for image in images)], axis=1).round(12) + 0.0

@@ -76,6 +76,54 @@ class DenoisingAutoencoder(Problem):
         is_flag = isinstance(self.skip, (bool, np.bool_))
         set_(self, "skip", bool(self.skip) if is_flag else check.scalar("skip", self.skip))
 
+    @classmethod
+    def from_data(cls, X, labels, alpha, noise, weight_decay, **parameters) -> DenoisingAutoencoder:
+        """The problem whose clusters have the class means and covariances of a data set.
+
+        - ``X`` (N, d): the data, scaled so that class means have norms and covariances eigenvalues of order one (pixels of
+          MNIST over 400/255, say); ``labels`` (N,): classes. The data are centred between the class means.
+        - ``alpha``, ``noise``, ``weight_decay`` and ``parameters`` (``units``, ``activation``, ``skip``): of the problem.
+
+        :meth:`solve` is the theory, :meth:`simulate` with ``dim=d`` trains on a Gaussian surrogate of these moments, and
+        :meth:`train_on` on the data themselves. Covariances that do not commute are taken as they are (for one unit).
+
+        >>> import quenched as qn
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> keep = (y == 1) | (y == 7)
+        >>> digits = qn.problems.DenoisingAutoencoder.from_data(X[keep] / 16, y[keep], alpha=2.0, noise=0.5, weight_decay=0.1)
+        >>> digits.law.prob.round(3).tolist(), digits.law.covariances.shape
+        ([0.504, 0.496], (2, 64, 64))
+        """
+        from .. import laws
+
+        X, classes, which = _classes(X, labels)
+        rows = _centred(X, which)
+        shares = np.bincount(which) / len(which)
+        means = np.array([rows[which == k].mean(axis=0) for k in range(len(classes))])
+        covariances = [np.cov(rows[which == k].T, bias=True) for k in range(len(classes))]
+        law = laws.mixture(shares, means=means, covariances=covariances, dense=True)
+        return cls(law, alpha, noise, weight_decay, **parameters)
+
+    def train_on(self, X, labels, seeds: Any = 8, **options):
+        """Train the network on alpha d rows of a data set, and test it on the others, as :meth:`simulate` does on drawn samples.
+
+        - ``X`` (N, d), ``labels`` (N,): as given to :meth:`from_data`; centred in the same way.
+        - ``seeds``: how many, or which: of the choice of rows and the noise. ``options`` as for :meth:`simulate`, and ``noises``:
+          draws of noise for each test row.
+
+        Returns :class:`quenched.Trials` under the names of :meth:`solve`.
+        """
+        from ..finite.autoencoder import simulate_on_rows
+
+        X, _, which = _classes(X, labels)
+        trials = simulate_on_rows(
+            _centred(X, which), self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
+            seeds=seeds, units=self.units, activation=self.activation,
+            skip=None if self.skip is True else float(self.skip_strength), settings={"problem": repr(self)}, **options,
+        )  # fmt: skip
+        return trials.map(self._present_row)
+
     # ---- the law of pairs (clean input, noise), and b ------------------------------------------------------------------
 
     @functools.cached_property
@@ -279,6 +327,24 @@ class DenoisingAutoencoder(Problem):
             skip=None if self.skip is True else float(self.skip_strength), settings={"problem": repr(self)}, **options,
         )  # fmt: skip
         return trials.map(self._present_row)
+
+
+def _classes(X, labels):
+    """Data (N, d), its classes, and which of them each row belongs to."""
+    X = check.array("X", X, ndim=2)
+    labels = np.asarray(labels)
+    if labels.shape != (len(X),):
+        raise ValueError(f"labels must hold one class for each of the {len(X)} rows of X, got the shape {labels.shape}")
+    classes, which = np.unique(labels, return_inverse=True)
+    few = [str(c) for k, c in enumerate(classes) if np.sum(which == k) < 2]
+    if few:
+        raise ValueError(f"labels must give at least two rows to every class, got one of class {few[0]}")
+    return X, classes, which
+
+
+def _centred(X, which):
+    """Data with the point between the class means as the origin."""
+    return X - np.mean([X[which == k].mean(axis=0) for k in range(which.max() + 1)], axis=0)
 
 
 def _tensordot(coefficients, value):

@@ -218,6 +218,12 @@ class Problem:
         """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
         return name, ()
 
+    def landscape(self, over: str, at, starts: Any = None, direction: Any = None, **options):
+        """The free energy with one overlap held at each of the values ``at``: see :func:`quenched.problems.landscape`."""
+        from .landscape import landscape
+
+        return landscape(self, over, at, starts, direction, **options)
+
     def _lowest(self, **options) -> Solution:
         """The solution of lowest free energy from all starts: one that has all but converged counts, and is then marked."""
         throw, tol = options.pop("throw", False), options.get("tol", 1e-8)
