@@ -25,6 +25,8 @@ def bistable_mass(model: Model, overlaps: Overlaps, scalars=None):
     """
     plan, names, labels = loss_layout(model), model.loss.names, model.law.labels()
     nodes, weights = gaussian.sobol(plan.dimension(model), _LOG2, seed=11)
+    if "m" in model.frozen and (tuple(range(model.shape[2])), -1) in model.symmetries:
+        nodes, weights = nodes[: len(nodes) // 2], 2.0 * weights[: len(nodes) // 2]  # the others are their mirror images
     shared = {"gram": overlaps.Q, "scalars": scalars, "params": model.params}
 
     def one_label(mean, cov, value):
