@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from .. import laws, plotting
-from ..names import attributes
 from ..problems import DenoisingAutoencoder
+from .along import along
 from .check import in_standard_errors
 
 TITLE = "A denoising autoencoder over the level of noise"
@@ -31,37 +29,12 @@ def problem():
 
 def study(quick: bool = False, progress=None):
     """Theory over noise = 0.02 .. 0.98, and networks trained at five levels; a Dataset like a sweep's."""
-    import xarray as xr
+    size = {"dim": 400, "seeds": 12} if quick else {"dim": 1000, "seeds": 24}
 
-    from .. import __version__
+    def oracle(at):
+        return {"oracle": float(at.baselines()["oracle_mse_excess"])}
 
-    report = progress or (lambda done, total, what: None)
-    dim, seeds = (400, 12) if quick else (1000, 24)
-    here, levels = problem(), np.asarray(LEVELS)
-    shape = len(levels)
-    theory, oracle, mean, error = (np.full(shape, np.nan) for _ in range(4))
-    trusted, trials = np.zeros(shape, bool), np.zeros(shape, int)
-    for k, noise in enumerate(levels):
-        report(k, shape, "solving and training")
-        at = here.replace(noise=float(noise))
-        solution = at.solve(init="global")
-        theory[k], oracle[k] = float(solution[OBSERVABLE]), float(at.baselines()["oracle_mse_excess"])
-        trusted[k] = solution.converged and solution.stable
-        if noise not in MEASURED:
-            continue
-        estimate = at.simulate(dim, seeds=seeds)[OBSERVABLE]
-        mean[k], error[k], trials[k] = float(estimate.mean), float(estimate.standard_error), seeds
-    report(shape, shape, "done")
-    columns = {
-        OBSERVABLE: theory, f"{OBSERVABLE}_mean": mean, f"{OBSERVABLE}_se": error,
-        f"{OBSERVABLE}_deviation": (mean - theory) / error, "oracle": oracle, "trusted": trusted, "trials": trials,
-    }  # fmt: skip
-    return xr.Dataset(
-        {name: (("noise",), column) for name, column in columns.items()},
-        {"noise": ("noise", levels, attributes("noise"))},
-        {"quenched": __version__, "problem": "DenoisingAutoencoder", "parameters": json.dumps(repr(here)),
-         "simulate": json.dumps({"dim": dim, "seeds": seeds}), "failed": ""},
-    )  # fmt: skip
+    return along(problem(), "noise", LEVELS, MEASURED, OBSERVABLE, progress=progress, extra=oracle, **size)
 
 
 def check(data):

@@ -229,7 +229,14 @@ class Problem:
         throw, tol = options.pop("throw", False), options.get("tol", 1e-8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)
-            found = [self.solve(name, **options) for name in self._starts]
+            found, failed = [], None
+            for name in self._starts:
+                try:
+                    found.append(self.solve(name, **options))
+                except SolveError as error:  # no number at all from this start
+                    failed = error
+        if not found:
+            raise failed
         near = [s for s in found if s.residual <= max(tol, 1e-2)] or found
         best = min(near, key=lambda s: (not np.isfinite(s.residual), float(s["free_energy"])))
         if not best.result:
