@@ -51,7 +51,7 @@ def test_semantic_branch():
     assert s["test_mse"] == pytest.approx(0.002809, rel=1e-3) and s["free_energy"] == pytest.approx(0.0035906, rel=1e-4)
     assert s["free_energy"] == pytest.approx(2.0 * s["train_loss"] + 0.005 * s["Q"], rel=1e-8)
     assert s["Q"] > (s["theta"][0] / 0.25) ** 2
-    assert s["bistable_mass"] < 1e-3
+    assert s["bistable_mass"] < 1e-3 and s["linear_attention_mse"] == s.problem.linear_attention_mse()
     shift = s.problem.encoding_shift(s, 1000)
     assert s["test_mse"] + shift["test_mse"] == pytest.approx(0.002833, abs=2e-6)
     assert s["free_energy"] + shift["free_energy"] == pytest.approx(0.003631, abs=1e-6)
@@ -191,3 +191,14 @@ def test_solutions_go_back_and_forth():
     at = BASE.evaluate(**{name: s[name] for name in ("q", "V", "m", "theta")})
     assert max(at["residual"][name] for name in ("q", "V", "theta")) < 2e-2  # on another quadrature
     assert jnp.shape(s["q"]) == (2,) and np.shape(s["Q"]) == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["omega", "token_std"])
+def test_gradients(name):
+    """By the implicit function theorem, of the lowest branch, against differences."""
+    step = 1e-3
+    above, below = (BASE.replace(**{name: getattr(BASE, name) + s}).solve("semantic", tol=1e-11)["test_mse"] for s in (step, -step))
+    assert BASE.gradient("test_mse", name) == pytest.approx((above - below) / (2 * step), rel=1e-3)
+    with pytest.raises(ValueError, match="init"):
+        jax.grad(lambda x: BASE.replace(**{name: x}).solve()["test_mse"])(getattr(BASE, name))

@@ -61,6 +61,9 @@ NAMES = {
     "bistable_mass": Name(
         "bistable mass", "probability", "how often the proximal problem has several minima: replica symmetry is approximate"
     ),
+    "linear_attention_mse": Name(
+        "test error of linear attention", "input units squared", "test error of the best linear positional attention"
+    ),
     "skip": Name(r"skip connection $b$", "1", "strength of the skip connection"),
     # order parameters and their conjugates
     "q": Name(r"$q$", "1", "w^T S w / d, the self-overlap of the weights"),

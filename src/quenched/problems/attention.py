@@ -35,7 +35,8 @@ class Attention(Problem):
     Order parameters by token: ``q`` = w^T S_l w/d, ``V``, ``m`` = w^T p_l/sqrt(d), ``theta`` = w^T S_l w_*/d, (length,) for rank
     one, and ``Q`` = w^T w/d. Observables: ``test_mse`` (per token dimension, without 1/2), ``train_loss`` (with it),
     ``free_energy`` (the risk per dimension), ``bistable_mass`` (how often the proximal problem has several minima: where that is
-    not small, replica symmetry is an approximation), ``cosine`` (with the target).
+    not small, replica symmetry is an approximation), ``cosine`` (with the target), ``linear_attention_mse`` (what it is measured
+    against).
 
     Starts: ``"positional"`` (along the encodings; theta = 0 stays) and ``"semantic"`` (along the target; m = 0 stays);
     ``solve(init="global")``, the default, is the one of lower free energy. A start that finds neither leads to the branch
@@ -141,11 +142,13 @@ class Attention(Problem):
         """Where a named branch is looked for; a second ``attempt`` starts nearer to the target or to the population's minimum."""
         if name not in self._starts:
             return name, ()
-        r, t, variance = self.rank, self.target_rank, float(np.mean(self.variances))
+        r, t = self.rank, self.target_rank
+        alpha, decay, R = (1.0 if check.traced(x) else np.mean(x) for x in (self.alpha, self.weight_decay, self.variances))
+        variance = 0.25 if check.traced(self.variances) else float(R)
         axis = np.zeros(r)
         axis[0] = 1.0
         size, norm = ((0.25, 0.12), (0.29, 0.005))[attempt] if name == "positional" else ((0.52, 0.09), (0.95, 0.05))[attempt]
-        v = min(0.6 / float(self.weight_decay), (90.0, 20.0)[attempt] / float(self.alpha) * (0.25 / variance) ** 3)
+        v = float(min(0.6 / decay, (90.0, 20.0)[attempt] / alpha * (0.25 / variance) ** 3))
         made = {"V": v * np.eye(r), "m": np.zeros((self.encodings.shape[1], r)), "theta": np.zeros((1, r, t))}
         if name == "positional":
             made["m"] = size * np.outer(np.linalg.svd(self.encodings, full_matrices=False)[2][0], axis)
@@ -161,8 +164,11 @@ class Attention(Problem):
         """See :meth:`Problem.solve`; ``init="global"`` solves from both starts and keeps the lower free energy."""
         init = self._default_start if init is None else init
         if isinstance(init, str) and init == "global":
+            if self._traced:
+                names = ", ".join(self._starts)
+                raise ValueError(f"init must name one branch ({names}) where a solve is differentiated, got 'global'")
             return self._lowest(**options)
-        if not isinstance(init, str) or init not in self._starts:
+        if self._traced or not isinstance(init, str) or init not in self._starts:
             return self._named(super().solve(init, **options))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SolveWarning)
@@ -176,6 +182,10 @@ class Attention(Problem):
         for warning in caught:
             warnings.warn(warning.message, stacklevel=2)
         return first
+
+    @property
+    def _traced(self) -> bool:
+        return check.traced(self.alpha, self.weight_decay, self.omega, self.token_std)
 
     def _again(self, start, frozen, name, options):
         """The solution from another start in the sector of a branch, None where there is none."""
@@ -204,7 +214,7 @@ class Attention(Problem):
     def _named(self, solution):
         """A solution under the name of what it is: a branch whose overlap has vanished is ``"uninformed"``."""
         overlap = {"positional": "m", "semantic": "theta"}.get(solution.branch)
-        if overlap is None or np.abs(solution[overlap]).max() > _NOTHING:
+        if overlap is None or check.traced(solution[overlap]) or np.abs(solution[overlap]).max() > _NOTHING:
             return solution
         return dataclasses.replace(solution, branch="uninformed")
 
@@ -235,6 +245,8 @@ class Attention(Problem):
 
     def _solution(self, found, solved, branch):
         split = self._split(self._oriented(found))
+        if not check.traced(self.omega, self.variances):
+            split["linear_attention_mse"] = np.float64(self.linear_attention_mse())
         solution = super()._solution(split, solved, branch)
         return dataclasses.replace(solution, order_parameters={k: v for k, v in solution.order_parameters.items() if np.size(v)})
 
@@ -255,17 +267,19 @@ class Attention(Problem):
         return self._split(super()._present_row(row))
 
     def _from_solution(self, solution):
-        return self._shaped({name: solution.order_parameters[name] for name in ("q", "V", "m", "theta", "Q")})
+        solved = solution.problem if isinstance(solution.problem, Attention) else self  # tokens may have had another size
+        return self._shaped({name: solution.order_parameters[name] for name in ("q", "V", "m", "theta", "Q")}, solved.variances)
 
-    def _shaped(self, overlaps: dict) -> dict:
-        """Overlaps by token, or in the engine's own shapes, as the engine takes them."""
+    def _shaped(self, overlaps: dict, variances=None) -> dict:
+        """Overlaps by token (of these variances), or in the engine's own shapes, as the engine takes them."""
         L, r, t, k = self.length, self.rank, self.target_rank, self.encodings.shape[1]
         columns = {"q": r, "V": r, "theta": t}
         made = dict(overlaps)
         for name, width in columns.items():
             if name in overlaps and np.size(overlaps[name]) == L * r * width:
                 value = np.reshape(np.asarray(overlaps[name], float), (L, r, width))
-                made[name] = np.mean(value / np.asarray(self.variances)[:, None, None], axis=0)[None]
+                R = np.asarray(self.variances if variances is None else variances)
+                made[name] = np.mean(value / R[:, None, None], axis=0)[None]
         if "m" in overlaps and np.size(overlaps["m"]) == L * r != k * r:
             made["m"] = np.linalg.lstsq(self.encodings, np.reshape(np.asarray(overlaps["m"], float), (L, r)))[0]
         if "q" in made and np.size(made["q"]) == r * r:
@@ -279,20 +293,7 @@ class Attention(Problem):
 
         ``(1 - omega)^2 sum_ab variances_b Var[softmax(h_* h_*^T)_ab]``. The positional branch is never better.
         """
-        import jax
-        import jax.numpy as jnp
-
-        from ..losses.attention import mixing
-        from ..numerics import gaussian
-        from ..numerics.precision import float64
-
-        L, t = self.length, self.target_rank
-        nodes, weights = gaussian.tensor_hermite(L * t, 80) if L * t <= 2 else gaussian.rule(L * t, 3)
-        with float64(True):
-            fields = nodes.reshape(-1, L, t) * np.sqrt(np.asarray(self.variances))[:, None]
-            mixed = np.asarray(jax.vmap(mixing)(jnp.asarray(fields)))
-        mean = np.tensordot(weights, mixed, 1)
-        return float((1.0 - self.omega) ** 2 * np.sum(np.tensordot(weights, (mixed - mean) ** 2, 1) * np.asarray(self.variances)))
+        return float((1.0 - self.omega) ** 2 * _variance_of_mixing(tuple(np.asarray(self.variances).tolist()), self.target_rank))
 
     def linear_crossing(self, bracket=None, rtol: float = 1e-4, points: int = 9, **options):
         """The alpha beyond which the semantic branch beats :meth:`linear_attention_mse`, with its uncertainty: ``(alpha, error)``.
@@ -387,6 +388,25 @@ class _Held(Attention):
 def _squeezed(value):
     """(L, r, s) or (L, r) without axes of size one but the first."""
     return value.reshape(value.shape[0], *(size for size in value.shape[1:] if size != 1))
+
+
+@functools.lru_cache(maxsize=256)
+def _variance_of_mixing(variances: tuple, target_rank: int) -> float:
+    """sum_ab variances_b Var[softmax(h_* h_*^T)_ab]."""
+    import jax
+    import jax.numpy as jnp
+
+    from ..losses.attention import mixing
+    from ..numerics import gaussian
+    from ..numerics.precision import float64
+
+    L, size = len(variances), len(variances) * target_rank
+    nodes, weights = gaussian.tensor_hermite(size, 80) if size <= 2 else gaussian.rule(size, 3)
+    with float64(True):
+        fields = nodes.reshape(-1, L, target_rank) * np.sqrt(variances)[:, None]
+        mixed = np.asarray(jax.vmap(mixing)(jnp.asarray(fields)))
+    mean = np.tensordot(weights, mixed, 1)
+    return float(np.sum(np.tensordot(weights, (mixed - mean) ** 2, 1) * np.array(variances)))
 
 
 @functools.lru_cache(maxsize=64)

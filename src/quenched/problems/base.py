@@ -338,6 +338,10 @@ class Problem:
             if self.number(name) is None:
                 raise ValueError(f"wrt must name real parameters of {type(self).__name__}, got {name!r}")
 
+        init = options.get("init", self._default_start)
+        if isinstance(init, str) and init == "global":  # which branch is lowest is settled before
+            options["init"] = self._lowest(**{key: value for key, value in options.items() if key != "init"})
+
         def value(numbers):
             return self.replace(**numbers).solve(**options)[of]
 
