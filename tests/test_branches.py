@@ -8,7 +8,6 @@ that share nothing with the library.
 import dataclasses
 import warnings
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -339,41 +338,3 @@ def test_phase_retrieval_within_its_uncertainty():
             assert fine[1]["theta"] == 0.0 and fine[0]["theta"] > 0.5
             gaps.append(float(fine[0]["free_energy"] - fine[1]["free_energy"]))
     assert gaps[0] > 0.0 > gaps[1]
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Attention(qn.SequenceProblem):
-    """Dot-product attention of two tokens that learns attention by content (theta) or by position (m)."""
-
-    _starts = ("positional", "semantic")
-
-    def _start(self, name):
-        positional = {"m": 0.3, "q": 0.05, "Q": 0.3, "V": 10.0}, ("theta",)
-        semantic = {"theta": 0.16, "q": 0.11, "Q": 0.5, "V": 10.0}, ("m",)
-        return {"positional": positional, "semantic": semantic}.get(name, (name, ()))
-
-
-def attention_gap(h, target):
-    def attend(h):
-        return jax.nn.softmax(h @ h.T, axis=-1)
-
-    return attend(h) - 0.7 * attend(target) - 0.3 * jnp.array([[0.6, 0.4], [0.4, 0.6]])
-
-
-@pytest.mark.slow
-def test_attention_turns_from_positional_to_semantic():
-    """Branches of two sectors that a problem of the user's own names: each stays in its own."""
-    law = qn.laws.SpectralTokens(
-        qn.laws.SpectralLaw([1.0], [[0.25]], gram=[np.eye(2)]), prob=[1.0], mean=[[[1.0], [-1.0]]], cov=np.ones((1, 2, 1))
-    )
-    loss = qn.Loss(lambda h, target: 0.125 * jnp.sum(attention_gap(h, target) ** 2), convex=False)
-    problem = Attention(law, loss, alpha=1.25, weight_decay=0.01)
-    options = dict(rtol=2e-2, tol=1e-6, quadrature_tol=1.0, damping=0.8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", P.SolveWarning)
-        transition = qn.find_transition(problem, between=("positional", "semantic"), bracket=(1.2, 1.3), points=3, **options)
-    assert (transition.below, transition.above) == ("positional", "semantic")
-    assert 1.2 < transition.value < 1.3 and transition.uncertainty < 0.1
-    positional, semantic = transition.solutions.values()
-    assert np.all(positional["theta"] == 0.0) and abs(positional["m"]) > 0.2
-    assert np.all(semantic["m"] == 0.0) and semantic["theta"] > 0.1

@@ -56,7 +56,7 @@ def test_picture():
 def test_attention_has_two_minima_and_a_barrier():
     """Near the transition both branches are minima of one curve, equally deep, and the barrier lies between."""
     attention = qn.problems.Attention(1.25, 0.01, 0.3, [[0.6, 0.4], [0.4, 0.6]], token_std=0.5)
-    found = landscape(attention, "theta", [0.0, 0.03, 0.06, 0.08, 0.1, 0.12, 0.14])
+    found = landscape(attention, "theta", [0.0, 0.03, 0.06, 0.09, 0.11, 0.12, 0.13])
     positional, semantic = found.curves["positional"], found.curves["semantic"]
     assert found.minima[-1][0] == pytest.approx(semantic.place, abs=3e-3)
     assert positional.place == 0.0 and abs(positional.level - semantic.level) < 2e-6
