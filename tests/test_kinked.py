@@ -155,7 +155,7 @@ def test_interior_point_agrees_with_a_support_vector_regression():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fn", "target"), [(pinball, "linear"), (hinge, "probit")])
+@pytest.mark.parametrize(("fn", "target"), [(pinball, "linear")])
 def test_theory_meets_training(fn, target):
     def loss(h, label):
         return fn(h, label, {"tau": 0.3}) if fn is pinball else fn(h, label)
