@@ -19,7 +19,7 @@ from quenched.finite.data import sample_size, stream
 from quenched.finite.descent import descend
 from quenched.finite.observe import cosines, order_parameters
 from quenched.finite.result import Minimiser, Restart, Status
-from quenched.finite.simulate import rotated, seed_list
+from quenched.finite.simulate import gathered, rotated, seed_list
 from quenched.finite.trials import Trials
 from quenched.laws.base import Instance
 from quenched.numerics import check
@@ -195,9 +195,7 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
         rows.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
         if progress is not None:
             progress(len(rows), len(seeds))
-    columns, status, optimality, seconds = zip(*rows, strict=True)
-    values = {name: np.stack([row[name] for row in columns]) for name in columns[0]}
-    trials = Trials(values, seeds, status, dim, n, optimality, seconds, settings or {})
+    trials = gathered(rows, seeds, dim, n, settings)
     if trials.not_converged:
         failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
         warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=2)

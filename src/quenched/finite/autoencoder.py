@@ -18,7 +18,7 @@ from quenched.finite.data import sample_size, stream
 from quenched.finite.descent import descend
 from quenched.finite.observe import order_parameters
 from quenched.finite.result import Minimiser, Restart, Status
-from quenched.finite.simulate import seed_list
+from quenched.finite.simulate import gathered, seed_list
 from quenched.finite.trials import Trials
 from quenched.laws.base import Population
 from quenched.numerics import check
@@ -242,9 +242,7 @@ def simulate(law, *, alpha, noise, weight_decay, dim, seeds=8, units=1, activati
         rows.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
         if progress is not None:
             progress(len(rows), len(seeds))
-    columns, status, optimality, seconds = zip(*rows, strict=True)
-    values = {name: np.stack([row[name] for row in columns]) for name in columns[0]}
-    return Trials(values, seeds, status, dim, n, optimality, seconds, settings or {})
+    return gathered(rows, seeds, dim, n, settings)
 
 
 def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1, activation=jnp.tanh, skip=None, settings=None,
@@ -280,9 +278,7 @@ def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1,
         made.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
         if progress is not None:
             progress(len(made), len(seeds))
-    columns, status, optimality, seconds = zip(*made, strict=True)
-    values = {name: np.stack([row[name] for row in columns]) for name in columns[0]}
-    return Trials(values, seeds, status, d, n, optimality, seconds, settings or {})
+    return gathered(made, seeds, d, n, settings)
 
 
 def _row(pairs, w, b, skip, activation, population, best, noise):

@@ -142,20 +142,17 @@ def simulate(
             rows.append(result)
             if progress is not None:
                 progress(len(rows), len(seeds))
-    trials = Trials(
-        values=_columns([row for row, *_ in rows]),
-        seeds=seeds,
-        status=tuple(status for _, status, *_ in rows),
-        dim=dim,
-        n=sample_size(alpha, dim),
-        optimality=[optimality for *_, optimality, _ in rows],
-        seconds=[seconds for *_, seconds in rows],
-        settings=settings or {},
-    )
+    trials = gathered(rows, seeds, dim, sample_size(alpha, dim), settings)
     if trials.not_converged:
         failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
         warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=2)
     return trials
+
+
+def gathered(rows, seeds, dim: int, n: int, settings: dict | None) -> Trials:
+    """Trials from one row (values by name, status, optimality, seconds) for each seed."""
+    values, status, optimality, seconds = zip(*rows, strict=True)
+    return Trials(_columns(values), seeds, tuple(status), dim, n, list(optimality), list(seconds), settings or {})
 
 
 def rotated(fit: Minimiser, rotation: np.ndarray) -> Minimiser:

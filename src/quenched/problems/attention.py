@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..numerics import check
-from .base import Problem, SolveWarning
+from .base import Problem, SolveError, SolveWarning
 
 #: A bistable mass from which a second start is tried, and an overlap below which a branch is none.
 _DOUBT, _NOTHING = 5e-2, 1e-6
@@ -193,7 +193,10 @@ class Attention(Problem):
         object.__setattr__(held, "frozen", frozen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)
-            found = Problem.solve(held, start, **{**options, "throw": False})
+            try:
+                found = Problem.solve(held, start, **{**options, "throw": False})
+            except SolveError:
+                return None
         return self._named(dataclasses.replace(found, branch=name, problem=self))
 
     def _better(self, one, other, name, options) -> bool:
