@@ -33,6 +33,15 @@ def test_rows_hold_mean_error_and_deviation(theory):
         table["q"]
 
 
+def test_either_may_come_first_and_nothing_else(theory):
+    trials = trials_of(test_mse=[0.1, 0.2, 0.3, 0.4])
+    assert qn.compare(trials, theory).rows == qn.compare(theory, trials).rows
+    for pair in ((theory, theory), (trials, trials), (theory.problem, trials), (theory, {"test_mse": 0.1})):
+        got = " and ".join(type(side).__name__ for side in pair)
+        with pytest.raises(ValueError, match=f"compare takes a Solution .* got {got}"):
+            qn.compare(*pair)
+
+
 def test_print_and_html_show_the_same_numbers(theory):
     table = qn.compare(theory, trials_of(test_mse=theory["test_mse"] + np.array([0.01, 0.03, 0.02, 0.02])))
     for text in (repr(table), table._repr_html_()):

@@ -52,6 +52,11 @@ def test_one_seed_says_nothing_of_the_spread():
     assert "± unknown" in repr(t)
 
 
+def test_names_as_of_a_dict():
+    t = trials()
+    assert tuple(t) == t.keys() == tuple(t.values) and "q" in t and "train_mse" not in t
+
+
 def test_unknown_name():
     with pytest.raises(KeyError, match="'train_mse' was not measured; there are 'test_error', 'q'"):
         trials()["train_mse"]

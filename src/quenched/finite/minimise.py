@@ -13,7 +13,7 @@ from quenched.finite.least_squares import least_squares
 from quenched.finite.piecewise import Lines, lines
 from quenched.finite.result import Minimiser, Restart, Status
 from quenched.finite.risk import Risk, Trained
-from quenched.finite.starts import start
+from quenched.finite.starts import NAMES, start
 from quenched.laws.base import Population
 from quenched.losses.base import Loss
 from quenched.numerics import check
@@ -85,13 +85,16 @@ def minimise(
     tol, max_iterations = check.positive("tol", tol), check.integer("max_iterations", max_iterations)
     restarts = check.integer("restarts", restarts)
     check.positive("learning_rate", learning_rate)
+    inits = init if isinstance(init, tuple) else ("zero" if loss.convex else "random",) if init is None else (init,)
+    for one in inits:
+        if isinstance(one, str):
+            check.choice("init", one, NAMES)
     straight = _lines(risk)
     solver = _solver(risk, optimiser, straight is not None)
     if solver == "closed form":
         return _closed_form(risk, tol)
     if solver == "interior point":
         return _interior_point(risk, straight, tol)
-    inits = init if isinstance(init, tuple) else ("zero" if loss.convex else "random",) if init is None else (init,)
     starts = [one for one in inits for _ in range(restarts if isinstance(one, str) and one == "random" else 1)]
     if restarts > 1 and len(starts) == len(inits):
         raise ValueError(f"restarts must be 1 unless init is 'random', got {restarts} with init={init!r}")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from quenched.finite.data import Data
-from quenched.losses.base import Loss, argument_names
+from quenched.losses.base import Loss, answer, argument_names
 from quenched.numerics import check
 from quenched.numerics.precision import float64
 
@@ -75,7 +75,7 @@ def per_sample(fn: Callable, trained: Trained, data: Data, params):
 
     def one(h, target, label, noise):
         given = dict(h=h, gram=gram, target=target, label=label, noise=noise, scalars=trained.scalars, params=params)
-        return fn(**{name: given[name] for name in names})
+        return jnp.asarray(answer("observable", fn, **{name: given[name] for name in names}))
 
     return jax.vmap(one)(h, data.target, data.label, data.noise)
 

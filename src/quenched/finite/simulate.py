@@ -102,6 +102,8 @@ def simulate(
     seeds, observables = seed_list(seeds), dict(observables or {})
     training_observables, n_jobs = dict(training_observables or {}), check.integer("n_jobs", n_jobs)
     test_samples = check.integer("test_samples", test_samples)
+    for name, fn in {"progress": progress, "fresh": fresh, "align": align}.items():
+        check.function(name, fn)
     names = [*RESERVED, *(scalars or {}), *observables, *training_observables]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +91,7 @@ class Trials:
         return {name: self[name].standard_error for name in self.values}
 
     def __getitem__(self, name: str) -> Estimate:
-        if name not in self.values:
+        if name not in self:
             raise KeyError(f"{name!r} was not measured; there are {', '.join(map(repr, self.values))}")
         kept = self.values[name][self.converged]
         if not len(kept):
@@ -99,7 +100,14 @@ class Trials:
         return Estimate(kept.mean(axis=0), error, kept)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.values
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of what was measured."""
+        return tuple(self.values)
 
     def with_values(self, **values: np.ndarray) -> Trials:
         """The same trials with more values (or replaced ones), each with one row per seed."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..laws.base import Conjugates, Overlaps
+from ..laws.base import Conjugates, Law, Overlaps
 from ..laws.spectrum import SpectralLaw
 from ..laws.tokens import SpectralTokens
 from ..losses import envelope
@@ -37,6 +37,8 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
     """
     model = as_numbers(model)
     if law is not None:
+        if not isinstance(law, Law):
+            raise ValueError(f"law must be a quenched.laws.Law or None, got {type(law).__name__}")
         model, overlaps = _with_law(model, overlaps, scalars, law)
     names = argument_names(fn, "observable")
     found = jumps_of(model, fn, names)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..losses.base import answer
 from ..numerics.gaussian import RANGE
 from ..numerics.precision import float64
 from .model import Model
@@ -91,7 +92,7 @@ def steps_only(model: Model, fn, names: tuple) -> bool:
 @functools.partial(jax.jit, static_argnames=("fn", "names"))
 def _probed(fn, names, given, shared):
     """``fn`` at every sample of ``given``."""
-    return jax.vmap(lambda own: jnp.asarray(fn(**{name: {**shared, **own}[name] for name in names})))(given)
+    return jax.vmap(lambda own: jnp.asarray(answer("observable", fn, **{name: {**shared, **own}[name] for name in names})))(given)
 
 
 def _labels(model: Model, values, classes, rng):
@@ -152,7 +153,7 @@ def _along(x, probes, shared, fn, names):
 
     def at(h, label, noise, base, direction, x):
         given = dict(shared, h=h, gram=jnp.eye(h.shape[1]), target=base + x * direction, label=label, noise=noise)
-        value = jnp.ravel(jnp.asarray(fn(**{name: given[name] for name in names}), x.dtype))
+        value = jnp.ravel(jnp.asarray(answer("observable", fn, **{name: given[name] for name in names}), x.dtype))
         return value @ jnp.cos(jnp.arange(value.size))  # any number in which no jump of an array cancels
 
     return jax.vmap(lambda x, *probe: jax.vmap(lambda x: at(*probe, x))(x))(x, *probes)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ..laws.base import Overlaps
 from ..losses import envelope
-from ..losses.base import argument_names
+from ..losses.base import answer, argument_names
 from ..numerics.gaussian import RANGE, panel_rule
 from . import fields
 from .model import Model
@@ -44,7 +44,7 @@ def test_average(model: Model, fn, overlaps: Overlaps, scalars, quadrature, disc
 
 def _call(fn, names, omega, node, shared):
     given = {**shared, **node, "h": omega}
-    return fn(**{name: given[name] for name in names})
+    return answer("observable", fn, **{name: given[name] for name in names})
 
 
 def _split_at_jumps(model, fn, names, plan, overlaps, label, shared):

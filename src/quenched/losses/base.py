@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import numbers
 from collections.abc import Callable
+
+import numpy as np
 
 ARGUMENTS = ("h", "gram", "target", "label", "noise", "scalars", "params")
 
@@ -27,6 +30,64 @@ def argument_names(fn: Callable, what: str = "loss") -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"{what} asks for the argument {unknown[0]!r}; it may use {', '.join(ARGUMENTS)}")
     return names
+
+
+def takes(what: str, fn: Callable, *names: str) -> None:
+    """ValueError unless ``fn`` can be called with these arguments by position, each of ``ARGUMENTS`` in its own place.
+
+    >>> takes("loss", lambda: 0.0, "h", "label")
+    Traceback (most recent call last):
+    ...
+    ValueError: loss must be a function of (h, label), got one of ()
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # compiled functions do not say what they take
+        return
+    try:
+        bound = signature.bind(*names).arguments
+    except TypeError as error:
+        raise ValueError(f"{what} must be a function of ({', '.join(names)}), got one of {signature}") from error
+    if len(names) > 1 and any(name in ARGUMENTS and given in ARGUMENTS and name != given for name, given in bound.items()):
+        raise ValueError(f"{what} must be a function of ({', '.join(names)}) in this order, got one of {signature}")
+
+
+def answer(what: str, fn: Callable, *arguments, real: bool = False, **named):
+    """What a user's function returns, within JAX's tracing: a number or an array (with ``real``: not of booleans).
+
+    ``TypeError``, in one sentence, where it returns anything else or cannot be traced.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    untraceable = jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError
+    try:
+        value = fn(*arguments, **named)
+    except (*untraceable, ValueError) as error:
+        if isinstance(error, ValueError) and "truth value" not in str(error):
+            raise
+        raise TypeError(
+            f"{what} is traced by JAX, which knows no values yet: it must choose by jnp.where(h > 0, a, b) and not by if, "
+            "and compute by jax.numpy and not by NumPy, math or float()"
+        ) from error
+    kind = type(value)
+    if isinstance(value, (jax.Array, np.ndarray, np.generic, numbers.Number)):
+        kind = jnp.result_type(value)
+        if any(jnp.issubdtype(kind, one) for one in (jnp.floating, jnp.integer, *(() if real else (jnp.bool_,)))):
+            return value
+    allowed = "a single real number" if real else "a real number or an array of them"
+    raise TypeError(f"{what} must return {allowed}, got {getattr(kind, '__name__', kind)}")
+
+
+@functools.lru_cache(maxsize=256)
+def elementwise(what: str, fn: Callable, *shape: int) -> None:
+    """Refuses what is not a JAX function of one array that returns an array of the same shape (tried on ``shape``)."""
+    import jax
+
+    takes(what, fn, "h")
+    found = jax.eval_shape(lambda h: jax.numpy.asarray(answer(what, fn, h)), jax.ShapeDtypeStruct(shape, float)).shape
+    if found != shape:
+        raise ValueError(f"{what} must return one number for each number, got an array of shape {found} for one of shape {shape}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +123,10 @@ class Loss:
     scalar: bool = False
     shift: bool = False
 
+    def __post_init__(self):
+        if not callable(self.fn):
+            raise ValueError(f"fn must be a JAX function, got {self.fn!r}")
+
     @property
     def names(self) -> tuple[str, ...]:
         """The arguments this loss uses."""
@@ -77,4 +142,4 @@ class Loss:
     def __call__(self, h, gram=None, target=None, label=None, noise=None, scalars=None, params=None):
         given = dict(gram=gram, target=target, label=label, noise=noise, scalars=scalars, params=params)
         h = h[0, 0] if self.scalar else h
-        return self.fn(**{k: h if k == "h" else given[k] for k in self.names})
+        return answer("loss", self.fn, real=True, **{k: h if k == "h" else given[k] for k in self.names})

@@ -123,15 +123,13 @@ def as_loss(loss, *, scalar: bool = False) -> Loss:
     >>> as_loss("hinge").convex
     True
     """
-    if isinstance(loss, Loss):
-        return loss
     if isinstance(loss, str):
         if loss not in NAMED:
             raise ValueError(f"loss must be one of {', '.join(map(repr, NAMED))} or a function, got {loss!r}")
         return NAMED[loss]
     if not callable(loss):
         raise ValueError(f"loss must be a name or a function, got {loss!r}")
-    made = Loss(loss, scalar=scalar)
+    made = loss if isinstance(loss, Loss) else Loss(loss, scalar=scalar)
     if "h" not in made.names:
         raise ValueError(f"loss must use the argument 'h', got a function of {made.names}")
     return made

@@ -11,6 +11,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from ..numerics import check
+from .base import answer, takes
 
 
 class Response(eqx.Module):
@@ -186,6 +187,7 @@ class Link(Response):
     def __post_init__(self):
         if not callable(self.link):
             raise ValueError(f"link must be a function of the target (L, t), got {self.link!r}")
+        takes("link", self.link, "target")
         object.__setattr__(self, "noise", check.nonnegative("noise", self.noise))
 
     @property
@@ -194,7 +196,7 @@ class Link(Response):
 
     def clean(self, target):
         """The outcome without its noise."""
-        value = jnp.asarray(self.link(target))
+        value = jnp.asarray(answer("link", self.link, target))
         value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(target.dtype)
         if value.shape != ():
             raise ValueError(f"link must return a single number for one sample, got an array of shape {value.shape}")

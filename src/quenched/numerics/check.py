@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import numbers
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -72,6 +75,50 @@ def choice(name: str, value, options):
     if not isinstance(value, str) or value not in tuple(options):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
     return value
+
+
+def names(what: str, given, allowed) -> None:
+    """TypeError for an argument ``what`` does not take, with the ones it does and the one that may have been meant.
+
+    >>> names("solve", {"tolerance": 1e-8}, ("init", "tol"))
+    Traceback (most recent call last):
+    ...
+    TypeError: solve takes init, tol, got 'tolerance' (did you mean 'tol'?)
+    """
+    for name in given:
+        if name not in allowed:
+            near = difflib.get_close_matches(str(name), allowed, 1, 0.5)
+            raise TypeError(f"{what} takes {', '.join(allowed)}, got {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}")
+
+
+def keywords(*functions, without=()) -> tuple[str, ...]:
+    """The names of the keyword-only arguments of the functions, but for some."""
+    found = [p for fn in functions for p in inspect.signature(fn).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return tuple(dict.fromkeys(p.name for p in found if p.name not in without))
+
+
+def function(what: str, value):
+    """``value`` if it is a function or None."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{what} must be a function or None, got {value!r}")
+    return value
+
+
+def listed(what: str, value):
+    """``value`` if it can be gone through; a word is not a list of letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{what} must be a list, got {value!r}")
+    return value
+
+
+def brief(value) -> str:
+    """A value in a few words: itself where that is short, else its type.
+
+    >>> brief([1, 2]), brief("x" * 99)
+    ('[1, 2]', 'str')
+    """
+    text = repr(value)
+    return text if len(text) <= 60 else type(value).__name__
 
 
 def array(name: str, value, ndim: int | None = None, shape: tuple | None = None):

@@ -369,8 +369,10 @@ class Attention(Problem):
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`.
         """
-        from ..finite.attention import simulate
+        from ..finite.attention import simulate, train
 
+        known = check.keywords(train, without=("rank", "encodings", "targets", "seed"))
+        check.names("simulate", options, (*known, "test_samples", "progress"))
         trials = simulate(
             self.law, alpha=float(self.alpha), weight_decay=float(self.weight_decay), omega=float(self.omega),
             positional=np.asarray(self.positional_matrix), rank=self.rank, dim=check.integer("dim", dim), seeds=seeds,

@@ -11,6 +11,9 @@ import numpy as np
 from ..numerics import check
 from .base import Problem
 
+#: Arguments of the training that the problem itself gives.
+_FIXED = ("units", "activation", "skip", "directions", "seed")
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DenoisingAutoencoder(Problem):
@@ -60,6 +63,7 @@ class DenoisingAutoencoder(Problem):
         import jax.numpy as jnp
 
         from .. import laws
+        from ..losses.base import elementwise
 
         set_ = object.__setattr__
         if not isinstance(self.law, (laws.SpectralTokens, laws.DenseTokens)):
@@ -73,6 +77,7 @@ class DenoisingAutoencoder(Problem):
         set_(self, "activation", jnp.tanh if self.activation is None else self.activation)
         if not callable(self.activation):
             raise ValueError(f"activation must be a JAX function, got {self.activation!r}")
+        elementwise("activation", self.activation, 2)
         is_flag = isinstance(self.skip, (bool, np.bool_))
         set_(self, "skip", bool(self.skip) if is_flag else check.scalar("skip", self.skip))
 
@@ -114,8 +119,9 @@ class DenoisingAutoencoder(Problem):
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`.
         """
-        from ..finite.autoencoder import simulate_on_rows
+        from ..finite.autoencoder import simulate_on_rows, train
 
+        check.names("train_on", options, ("noises", "progress", *check.keywords(train, without=_FIXED)))
         X, _, which = _classes(X, labels)
         trials = simulate_on_rows(
             _centred(X, which), self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
@@ -186,6 +192,10 @@ class DenoisingAutoencoder(Problem):
             return ("informed", *(f"centroid-{k + 1}" for k in range(clusters) if clusters > 1), "uninformed")
         return ("informed", "specialised", "uninformed")
 
+    @property
+    def _named_starts(self):
+        return tuple(dict.fromkeys((*super()._named_starts, *(f"centroid-{k + 1}" for k in range(len(self.law.prob))), "global")))
+
     def _start(self, name):
         law, r = self.law, self.units
         gram = _centroids(law)
@@ -210,6 +220,10 @@ class DenoisingAutoencoder(Problem):
         return super().solve(init, **options)
 
     # ---- from the engine's basis to clusters, and back -----------------------------------------------------------------
+
+    @property
+    def _overlap_names(self):
+        return (*super()._overlap_names, "q_clusters", "V_clusters")
 
     def _split(self, table: dict) -> dict:
         """Overlaps of the two tokens' law as those of clusters and noise; whatever else is in the table stays."""
@@ -319,8 +333,9 @@ class DenoisingAutoencoder(Problem):
         Returns :class:`quenched.Trials` under the names of :meth:`solve`. Test errors are those of the trained weights on
         the whole population, without test noise, relative to the rescaling with the trained b.
         """
-        from ..finite.autoencoder import simulate
+        from ..finite.autoencoder import simulate, train
 
+        check.names("simulate", options, ("progress", *check.keywords(train, without=_FIXED)))
         trials = simulate(
             self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
             dim=check.integer("dim", dim), seeds=seeds, units=self.units, activation=self.activation,

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import html
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,19 +93,21 @@ class Problem:
         >>> bool(abs(ridge.simulate(dim=100, seeds=4)["test_mse"].mean - 0.0844) < 0.03)
         True
         """
+        from ..finite.minimise import minimise
         from ..finite.simulate import simulate
 
         m = self.model
-        options = {"align": self._align(), **options}
-        trials = simulate(
-            m.law, m.loss, alpha=float(m.alpha), weight_decay=float(m.weight_decay), dim=check.integer("dim", dim),
-            seeds=seeds, response=m.response, units=m.units, scalars=m.scalars or None, params=m.params or None,
-            observables=dict(m.observables), settings={"problem": repr(self)}, **options,
+        own = dict(
+            alpha=float(m.alpha), weight_decay=float(m.weight_decay), dim=check.integer("dim", dim), seeds=seeds,
+            response=m.response, units=m.units, scalars=m.scalars or None, params=m.params or None,
+            observables=dict(m.observables), settings={"problem": repr(self)},
         )  # fmt: skip
+        check.names("simulate", options, check.keywords(minimise, simulate, without={*own, "seed", "population"}))
+        trials = simulate(m.law, m.loss, **own, **{"align": self._align(), **options})
         return trials.map(self._present_row)
 
     def amp(self, dim: int, seed: Any = 0, *, init: Any = "random", max_steps: int = 500, damping: float | None = None,
-            tol: float = 1e-10, test_samples: int = 10_000):
+            tol: float = 1e-10, test_samples: int = 10_000, **unknown):
         """Message passing (GAMP) on the data that :meth:`simulate` draws for ``seed``, in dimension ``dim``.
 
         - ``init``: ``"random"`` (standard normal weights), ``"informed"``, ``"zero"``, a named start of :meth:`solve`, or
@@ -125,6 +128,7 @@ class Problem:
         """
         from .message_passing import amp
 
+        check.names("amp", unknown, ("dim", "seed", *check.keywords(Problem.amp)))
         return amp(self, dim, seed, init=init, max_steps=max_steps, damping=damping, tol=tol, test_samples=test_samples)
 
     def state_evolution(self, steps: int, init: Any = "random", level: int | None = None) -> dict[str, Any]:
@@ -161,6 +165,7 @@ class Problem:
         damping: float = 0.2,
         max_steps: int = 300,
         throw: bool = False,
+        **unknown,
     ) -> Solution:
         """Solve the saddle point in the limit n, d -> infinity at n / d = alpha.
 
@@ -178,6 +183,7 @@ class Problem:
         from ..limit import derivative
         from ..limit.solve import solve
 
+        check.names("solve", unknown, ("init", *check.keywords(Problem.solve)))
         init = self._default_start if init is None else init
         quadrature_tol, aim = self._quadrature_tol if quadrature_tol is None else (quadrature_tol, None)
         solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
@@ -188,7 +194,7 @@ class Problem:
             branch, start, solver = init.branch, self._from_solution(init), solver._replace(warmup=-solver.max_steps)
             _, frozen = self._start(branch) if branch in self._starts else (None, ())
         elif isinstance(init, str):
-            start, frozen = self._start(init)
+            start, frozen = self._start(check.choice("init", init, self._named_starts))
         else:
             start, frozen = self._shaped(init) if isinstance(init, dict) else init, ()
         if frozen:
@@ -213,6 +219,11 @@ class Problem:
     _default_start = "uninformed"
     _warmup = 6  # damped steps before Newton's method
     _quadrature_tol = None, None  # default tolerance of the quadrature error, and what is aimed at; None for the engine's own
+
+    @property
+    def _named_starts(self) -> tuple[str, ...]:
+        """All names that :meth:`solve` knows."""
+        return tuple(dict.fromkeys((self._default_start, *self._starts, "uninformed", "informed")))
 
     def _start(self, name: str):
         """The start of this name (a name or overlaps), and the overlaps its branch holds at zero."""
@@ -258,7 +269,7 @@ class Problem:
         ``starts`` is a sequence of names or a dict name -> start of :meth:`solve`; None for the problem's own. Two starts that end
         in the same place count once, under the first name; starts that do not converge are left out, with a warning.
         """
-        starts = self._starts if starts is None else starts
+        starts = self._starts if starts is None else check.listed("starts", starts)
         starts = starts if isinstance(starts, dict) else {name: name for name in starts}
         found: dict[str, Solution] = {}
         for name, start in starts.items():
@@ -268,15 +279,20 @@ class Problem:
         return dict(sorted(found.items(), key=lambda item: float(item[1]["free_energy"])))
 
     def _from_solution(self, solution):
-        names = ("V", "q", "m", "theta", "Q", *self.model.scalars)
-        shapes = self._shapes
+        names, shapes = self._overlap_names, self._shapes
         return {n: np.reshape(np.asarray(solution.order_parameters[n]), shapes.get(n, ())) for n in names if n in solution}
 
     def _shaped(self, overlaps: dict) -> dict:
         """Overlaps as solutions give them (axes of size one squeezed), in the shapes of the engine."""
         shapes = self._shapes
+        overlaps = {name: v if check.traced(v) else check.array(f"init[{name!r}]", v) for name, v in overlaps.items()}
         fits = {name: name in shapes and np.size(value) == np.prod(shapes[name]) for name, value in overlaps.items()}
         return {name: np.reshape(np.asarray(v, float), shapes[name]) if fits[name] else v for name, v in overlaps.items()}
+
+    @property
+    def _overlap_names(self) -> tuple[str, ...]:
+        """The overlaps that a state of this problem is given by."""
+        return ("V", "q", "m", "theta", "Q", *self.model.scalars)
 
     @functools.cached_property
     def _shapes(self):
@@ -333,10 +349,9 @@ class Problem:
 
         from ..numerics.precision import float64
 
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            if self.number(name) is None:
-                raise ValueError(f"wrt must name real parameters of {type(self).__name__}, got {name!r}")
+        names = (wrt,) if isinstance(wrt, str) or not isinstance(wrt, Iterable) else tuple(wrt)
+        if not names or any(self.number(name) is None for name in names):
+            raise ValueError(f"wrt must name real parameters of {type(self).__name__}, got {wrt!r}")
 
         init = options.get("init", self._default_start)
         if isinstance(init, str) and init == "global":  # which branch is lowest is settled before
@@ -392,6 +407,7 @@ def solve_many(
     damping: float = 0.2,
     max_steps: int = 300,
     progress=None,
+    **unknown,
 ) -> list[Solution]:
     """The solutions of many problems, in their order: faster than one by one where they differ in numbers only.
 
@@ -405,7 +421,11 @@ def solve_many(
     """
     from ..limit import derivative, grid
 
-    problems = list(problems)
+    check.names("solve_many", unknown, ("init", *check.keywords(solve_many)))
+    problems = list(problems) if isinstance(problems, Iterable) else [problems]
+    for problem in problems:
+        if not isinstance(problem, Problem):
+            raise ValueError(f"problems must be a list of problems, got one of type {type(problem).__name__}")
     solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
     groups: dict = {}
     for index, problem in enumerate(problems):

@@ -84,10 +84,14 @@ class Committee(Problem):
     _default_start = "specialised"
 
     def __post_init__(self):
+        from ..losses.base import elementwise
+
         set_ = object.__setattr__
         set_(self, "units", check.integer("units", self.units))
         set_(self, "target_units", check.integer("target_units", self.target_units))
-        if not callable(self.activation):
+        if callable(self.activation):
+            elementwise("activation", self.activation, 2)
+        else:
             check.choice("activation", self.activation, ACTIVATIONS)
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))

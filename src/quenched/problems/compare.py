@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .solution import Solution
+
 
 class Row(NamedTuple):
     """One number: ``deviation`` = (mean - theory) / standard_error, NaN where a single trial leaves it unknown."""
@@ -92,9 +94,9 @@ def compare(theory, trials) -> Comparison:
     """Lay a :class:`Solution` beside the :class:`Trials` of the same problem: every observable that both carry.
 
     A deviation of 2 is common, one of 4 is not; at dimension d the means also carry a shift of order 1/d that no
-    number of trials removes. Arrays give one row for each entry, ``name[i,j]``.
+    number of trials removes. Arrays give one row for each entry, ``name[i,j]``. Either may come first.
 
-    Raises ValueError if the two share no observable.
+    Raises ValueError if the two share no observable, or are not a solution and trials.
 
     >>> import quenched as qn
     >>> problem = qn.problems.GeneralizedLinear("square", target="linear", alpha=2.0, weight_decay=0.1, noise=0.1)
@@ -103,6 +105,13 @@ def compare(theory, trials) -> Comparison:
     >>> bool(np.isclose(row.deviation, (row.mean - row.theory) / row.standard_error)), table.worst < 6
     (True, True)
     """
+    from ..finite.trials import Trials
+
+    if isinstance(theory, Trials):
+        theory, trials = trials, theory
+    if not isinstance(theory, Solution) or not isinstance(trials, Trials):
+        got = f"{type(theory).__name__} and {type(trials).__name__}"
+        raise ValueError(f"compare takes a Solution (problem.solve()) and Trials (problem.simulate(...)), got {got}")
     names = [name for name in trials.values if name in theory]
     if not names:
         raise ValueError(f"trials must share an observable with the theory, got {', '.join(trials.values) or 'none'}")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..numerics import check
+
 
 def evaluate(problem, overlaps: dict) -> dict[str, Any]:
     """See :meth:`Problem.evaluate`."""
@@ -20,6 +22,7 @@ def evaluate(problem, overlaps: dict) -> dict[str, Any]:
 
     model = as_numbers(problem.model)
     shapes = problem._shapes
+    check.names("evaluate", overlaps, problem._overlap_names)
     start = starting_point(model, problem._shaped(overlaps))
     refuse_impossible(model, start)
     averages = scheme(model)

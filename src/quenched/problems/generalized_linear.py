@@ -72,11 +72,13 @@ class GeneralizedLinear(Problem):
 
     def __post_init__(self):
         from ..losses import NAMED
+        from ..losses.base import elementwise
 
         set_ = object.__setattr__
-        if not callable(self.loss):
-            check.choice("loss", self.loss, NAMED)
-        if not callable(self.target):
+        check_loss(self.loss, NAMED)
+        if callable(self.target):
+            elementwise("target", self.target)
+        else:
             check.choice("target", self.target, ("linear", "sign", "probit"))
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
@@ -113,6 +115,14 @@ class GeneralizedLinear(Problem):
 def _law(spectrum, intercept):
     from .. import laws
 
+    if spectrum is not None and not isinstance(spectrum, laws.SpectralLaw):
+        try:
+            np.asarray(spectrum, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            wanted = "a number, a vector of eigenvalues, a matrix, a quenched.laws.SpectralLaw or None"
+            hint = " (quenched.SequenceProblem takes laws)" if isinstance(spectrum, laws.Law) else ""
+            raise ValueError(f"spectrum must be {wanted}, got {check.brief(spectrum)}{hint}") from error
+
     def make():
         try:
             law = laws.single(spectrum)
@@ -131,6 +141,21 @@ def _kept(key, make):
     if key not in _KEPT:
         _KEPT[key] = make()
     return _KEPT[key]
+
+
+def check_loss(loss, named) -> None:
+    """Refuses what is neither one of the names nor a function of (h, label), whatever it calls them."""
+    from ..losses import Loss, as_loss
+    from ..losses.base import takes
+
+    if isinstance(loss, Loss):
+        foreign = {"scalars", "params"} & set(as_loss(loss).names)
+        if foreign:
+            raise ValueError(f"loss uses {foreign.pop()!r}, which quenched.SequenceProblem has, got {loss.name!r}")
+    elif callable(loss):
+        takes("loss", loss, "h", "label")
+    else:
+        check.choice("loss", loss, named)
 
 
 def _loss(loss):

@@ -73,8 +73,12 @@ def landscape(problem, over: str, at, starts=None, direction=None, **options) ->
     if at.size < 2 or np.any(np.diff(at) <= 0.0):
         raise ValueError(f"at must hold at least two increasing values, got {at.tolist()}")
     direction = problem._direction(over) if direction is None else check.array("direction", direction, shape=problem._shapes[over])
+    if not np.any(direction):
+        raise ValueError(f"direction must not be zero, got {direction.tolist()}")
+    check.names("landscape", options, ("tol", "quadrature_tol", "max_steps", "warmup"))
+    starts = problem._starts if starts is None else check.listed("starts", starts)
     curves, missing = {}, {}
-    for name in problem._starts if starts is None else starts:
+    for name in starts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)
             branch = problem.solve(name)
@@ -87,7 +91,7 @@ def landscape(problem, over: str, at, starts=None, direction=None, **options) ->
         if left:
             missing[name] = left
     if not curves:
-        raise ValueError(f"starts must lead to at least one branch, got {list(problem._starts if starts is None else starts)}")
+        raise ValueError(f"starts must lead to at least one branch, got {list(starts)}")
     return Landscape(over, curves, *_points(curves), missing)
 
 

@@ -74,8 +74,8 @@ class LearningCurve:
         targets, self.classes = self.estimator.targets(y)
         if len(targets) != len(X):
             raise ValueError(f"y must have one entry for each of the {len(X)} rows of X, got {len(targets)}")
-        if len(X) < 20:
-            raise ValueError(f"X must have 20 rows or more, got {len(X)}")
+        if len(X) < 20 or not X.shape[1]:
+            raise ValueError(f"X must have 20 rows or more and at least one column, got the shape {X.shape}")
         features, intercept = self.estimator.features(X), self.estimator.intercept
         if not np.any(np.ptp(targets, axis=0) if intercept else targets):
             raise ValueError("y must vary from row to row, got targets that are all the same")
@@ -106,7 +106,7 @@ class LearningCurve:
         ``variance`` of y, a number or (K,), noise included. Only ``test_mse`` follows from these. Returns the curve itself.
         """
         covariance = check.covariance("covariance", covariance)
-        cross = check.array("cross_covariance", cross_covariance)
+        cross = np.atleast_1d(check.array("cross_covariance", cross_covariance))
         cross, variance = cross.reshape(len(cross), -1), np.atleast_1d(check.array("variance", variance))
         if len(cross) != len(covariance) or len(variance) != cross.shape[1]:
             shapes = f"{covariance.shape}, {cross.shape} and {variance.shape}"
@@ -136,8 +136,11 @@ class LearningCurve:
 
     def trained(self, observable: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Errors of the trainings on parts of the sample at the estimator's penalty, and their standard errors, (S,)."""
+        observable = self._observable(observable)
+        if self._shift is None:
+            raise ValueError("trained needs rows, fit(X, y): the curve of a known population has trained on none")
         trials, column = self._shift.trials, self._shift.column(self.estimator.penalty)
-        if self._observable(observable) == "test_mse":
+        if observable == "test_mse":
             mean, spread = trials.mean_square[:, column], trials.spread[:, column] * trials.mean_square[:, column]
         else:
             mean, spread = trials.wrong[:, column], trials.wrong_spread[:, column]
@@ -154,7 +157,8 @@ class LearningCurve:
         observable = self._observable(observable)
         penalty = self.estimator.penalty if penalty is None else check.nonnegative("penalty", penalty)
         asked = np.asarray(n_samples)
-        if asked.dtype.kind not in "iuf" or asked.size == 0 or np.any(asked != np.rint(asked)) or np.any(asked < 2):
+        numbers = asked.dtype.kind in "iuf" and asked.size > 0
+        if not numbers or not np.all((asked == np.rint(asked)) & (asked >= 2) & (asked < np.inf)):
             raise ValueError(f"n_samples must be whole numbers of at least 2, got {n_samples!r}")
         mean, lower, upper, extrapolated = self._interval(asked.ravel().astype(float), penalty, observable)
         shaped = (v.reshape(asked.shape) for v in (mean, lower, upper, extrapolated))

@@ -53,10 +53,10 @@ class MixtureClassification(Problem):
 
     def __post_init__(self):
         from ..laws.base import Law
+        from .generalized_linear import check_loss
 
         set_ = object.__setattr__
-        if not callable(self.loss):
-            check.choice("loss", self.loss, ("logistic", "hinge", "square", "softmax"))
+        check_loss(self.loss, ("logistic", "hinge", "square", "softmax"))
         if not isinstance(self.law, Law):
             raise ValueError(f"law must be a quenched.laws.Law, got {type(self.law).__name__}")
         set_(self, "alpha", check.positive("alpha", self.alpha))

@@ -67,8 +67,11 @@ class Siamese(Problem):
 
         spectrum = self.spectrum
         if not isinstance(spectrum, laws.SpectralLaw):
+            if isinstance(spectrum, laws.Law):
+                raise ValueError(f"spectrum must be numbers, a quenched.laws.SpectralLaw or None, got {type(spectrum).__name__}")
             values = np.atleast_1d(check.array("spectrum", 1.0 if spectrum is None else spectrum))
-            check.array("spectrum", values, ndim=1)
+            if values.ndim != 1 or not values.size:
+                raise ValueError(f"spectrum must be a number or a vector of eigenvalues, got an array of shape {values.shape}")
             tau = np.full((values.size, 1), self.separation)
             try:
                 spectrum = laws.SpectralLaw(np.full(values.size, 1.0 / values.size), values[:, None], directions=tau)

@@ -5,27 +5,36 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..numerics import check
 from ..numerics.results import RESULTS
 
 
 class Lookup:
-    """Finds a name among ``observables``, then ``order_parameters``."""
+    """Finds a name among ``observables``, then ``order_parameters``; iterates over the names, as a dict does."""
 
     observables: dict[str, Any]
     order_parameters: dict[str, Any]
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         for table in (self.observables, self.order_parameters):
-            if name in table:
+            if name in tuple(table):  # a tuple: whatever is asked for need not be hashable
                 return table[name]
-        raise KeyError(f"{name!r} is not among {', '.join([*self.observables, *self.order_parameters])}")
+        raise KeyError(f"{name!r} is not among {', '.join(self.keys())}")
 
     def __contains__(self, name: str) -> bool:
-        return name in self.observables or name in self.order_parameters
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> tuple[str, ...]:
+        """The names that can be looked up."""
+        return tuple(dict.fromkeys([*self.observables, *self.order_parameters]))
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -42,8 +51,8 @@ class Solution(Lookup):
       then nothing jumps, replica symmetry holds, and the gap is quadrature error at its kinks).
     - ``iterations``, ``branch`` (the name of the start), ``problem``.
 
-    ``solution["test_error"]`` looks a name up among observables, then order parameters. A solution is a pytree: ``jax.tree.map``
-    acts on its order parameters and observables.
+    ``solution["test_error"]`` looks a name up among observables, then order parameters; ``solution.keys()`` has the names.
+    A solution is a pytree: ``jax.tree.map`` acts on its order parameters and observables.
     """
 
     order_parameters: dict[str, Any]
@@ -139,6 +148,7 @@ class Solution(Lookup):
         """
         from ..limit.averages import training_sample
 
+        n, seed = check.integer("n", n), check.integer("seed", seed, 0)
         return training_sample(self.problem.model, *self._unknowns(), n, seed)
 
     def _unknowns(self):

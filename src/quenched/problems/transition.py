@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..numerics import check
+from .base import Problem
 from .continuation import Branch, positive_range, real_parameter, separation
 from .identity import same
 
@@ -85,6 +86,10 @@ def find_transition(
     >>> find_transition(problem, between=starts, points=5)
     Transition(none in alpha: strong is lowest wherever both exist)
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a problem such as quenched.problems.PhaseRetrieval(...), got {type(problem).__name__}")
+    if "init" in options:
+        raise ValueError(f"init must not be given, between names the starts, got {options['init']!r}")
     if bracket is None and isinstance(between, (tuple, list)) and [isinstance(end, (int, float)) for end in between] == [True] * 2:
         between, bracket = None, between  # a range, as in Problem.tune
     names, starts = _starts(problem, between)

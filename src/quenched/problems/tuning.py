@@ -53,7 +53,7 @@ def tune(problem, parameter: str, minimize: str, between=None, points: int = 17,
         return problem.replace(**{parameter: float(x)})
 
     solutions = _solutions([at(x) for x in grid], options)
-    if minimize not in solutions[0] or np.size(solutions[0][minimize]) != 1:
+    if minimize not in solutions[0].keys() or np.size(solutions[0][minimize]) != 1:
         numbers = [name for name, value in solutions[0].observables.items() if np.size(value) == 1]
         raise ValueError(f"minimize must name a single number among the observables ({', '.join(numbers)}), got {minimize!r}")
     values = np.array([np.asarray(s[minimize]).item() if s.residual < 1e-6 else np.nan for s in solutions])

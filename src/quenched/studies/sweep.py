@@ -13,8 +13,10 @@ import numpy as np
 from ..names import attributes
 from ..numerics import check
 from ..problems import solve_many
+from ..problems.base import Problem
 from ..problems.compare import deviation
 
+_EXAMPLES = {"over": "{'alpha': [1.0, 2.0]}", "simulate": "{'dim': 500, 'seeds': 8}"}
 CERTIFICATE = ("converged", "stable", "residual", "quadrature_error", "replicon")
 
 
@@ -55,6 +57,12 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     """
     import xarray as xr
 
+    if not isinstance(problem, Problem):
+        got = problem.__name__ if isinstance(problem, type) else type(problem).__name__
+        raise ValueError(f"problem must be a problem such as quenched.problems.GeneralizedLinear(...), got {got}")
+    for name, table in {"over": over, "simulate": {} if simulate is None else simulate}.items():
+        if not isinstance(table, Mapping):
+            raise ValueError(f"{name} must be a dict such as {_EXAMPLES[name]}, got {table!r}")
     for name in ("executor", "store"):
         if options.pop(name, None) is not None:
             raise ValueError(f"{name} must be None: this version computes in the calling process and keeps results in memory")
@@ -69,7 +77,7 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     chosen = [i for i in indices if all(k % stride == 0 for k, stride in zip(i, strides, strict=True))]
     measured = [] if simulate is None else chosen
 
-    report = progress or (lambda done, total, what: None)
+    report = check.function("progress", progress) or (lambda done, total, what: None)
     total = len(indices) + len(measured)
     columns, failed = _Columns(shape), []
     solutions = _solve([problems[i] for i in indices], options, lambda done: report(done, total, "theory"))
