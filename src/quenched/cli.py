@@ -135,6 +135,11 @@ def _problem_arguments(arguments, rest):
         import quenched.laws as laws
 
         own["law"] = laws.mixture(**own["law"])
+    for name in ("learner", "target"):
+        if isinstance(own.get(name), dict):
+            import quenched.laws as laws
+
+            own[name] = laws.DeepNetwork(**own[name])
     return argparse.Namespace(problem=cls(**own), **given)
 
 
@@ -165,6 +170,8 @@ def _problem_parser(command, cls) -> argparse.ArgumentParser:
         text = NAMES[name].description if name in NAMES else "see above"
         if name == "law":
             text = "a mixture of two or more classes, as JSON arguments of quenched.laws.mixture"
+        elif name in ("learner", "target") and "learner" in _parameters(cls):
+            text = 'a network, as JSON arguments of quenched.laws.DeepNetwork: \'{"width_ratios": [2], "activations": "tanh"}\''
         elif not required and isinstance(parameter.default, (bool, int, float, str)):
             text += f" (default {parameter.default})"
         group.add_argument(

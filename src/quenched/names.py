@@ -36,6 +36,10 @@ NAMES = {
     "positional_matrix": Name("positional matrix", "1", "how the target mixes positions"),
     "positions": Name("positional encodings", "input units", "coordinates of the positional encodings"),
     "token_std": Name(r"token size $\sigma$", "input units", "standard deviation of the tokens"),
+    "learner": Name("learner", "1", "the network whose readout is trained"),
+    "readout": Name(r"readout of the target $\theta_*$", "1", "the target's own readout"),
+    "shared": Name("shared layers", "layers", "how many first layers learner and target have in common"),
+    "surrogate": Name("Gaussian surrogate", "1", "whether Gaussian features stand for the networks' own"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),
     "test_mse": Name("test mean square", "label units squared", "mean square distance to the clean target, fresh data"),

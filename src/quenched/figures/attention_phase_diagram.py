@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import plotting
 from ..names import attributes
-from ..problems import SolveWarning, follow
+from ..problems import SolveWarning
+from ..problems.continuation import Branch
 from .attention_transition import BRANCHES, problem
 from .check import Check
 
@@ -23,7 +24,9 @@ CAPTION = (
     "branch, and replica symmetry is an approximation. White: one of the branches was not found."
 )
 REFERENCES = ("H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902",)
-QUADRATURE, DOUBT = 0.05, 1e-2
+DOUBT = 1e-2
+OPTIONS = {"quadrature_tol": 0.05, "tol": 1e-6, "max_steps": 40}  # near a branch's end hundreds of steps would be taken in vain
+GONE = 2  # points in a row of the scan that have no solution: below them the branch is not looked for
 
 
 def _row(omega, alphas):
@@ -31,16 +34,21 @@ def _row(omega, alphas):
     here, table = problem().replace(omega=omega), np.full((len(BRANCHES), len(alphas), 4), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SolveWarning)
-        for row, branch in enumerate(BRANCHES):
-            found = follow(here, "alpha", alphas[::-1], branch, quadrature_tol=QUADRATURE, tol=1e-6)
-            for column, alpha in enumerate(alphas):
-                s = found.get(float(alpha))
-                if s is None:  # too far from its neighbour to be continued from there
-                    s = here.replace(alpha=float(alpha)).solve(branch, quadrature_tol=QUADRATURE, tol=1e-6)
-                    s = s if s.residual <= 1e-6 else None
-                if s is not None and s.branch == branch:
-                    numbers = (s["free_energy"], s["test_mse"], s["bistable_mass"], s.quadrature_error)
-                    table[row, column] = [float(x) for x in numbers]
+        for row, name in enumerate(BRANCHES):
+            branch, missed = Branch(here, "alpha", name, OPTIONS), 0
+            for column in reversed(range(len(alphas))):
+                alpha = float(alphas[column])
+                s = branch.at(alpha)
+                if s is None:  # the branch ends, or this is too far from its neighbour to be continued from there
+                    s = here.replace(alpha=alpha).solve(name, **OPTIONS)
+                    if s.residual > OPTIONS["tol"] or s.branch != name:
+                        missed += 1
+                        if missed == GONE:
+                            break
+                        continue
+                    branch.found[alpha] = s
+                numbers = (s["free_energy"], s["test_mse"], s["bistable_mass"], s.quadrature_error)
+                table[row, column] = [float(x) for x in numbers]
     return table
 
 

@@ -1,26 +1,44 @@
 """Laws of the data: what the inputs look like, in the limit (overlaps) and at finite size (instances)."""
 
 from quenched.laws import nodes
+from quenched.laws.activation import Activation, Coefficients, coefficients, hermite
 from quenched.laws.base import Conjugates, Instance, Labels, Law, Overlaps, Population
 from quenched.laws.construct import from_data, mixture, sequence, single, with_free_mean
 from quenched.laws.dense import DenseTokens
+from quenched.laws.features import FeatureLaw
+from quenched.laws.layers import DeepNetwork
+from quenched.laws.network import LowRankWarning, Measured, Moments, Network, measured_moments
+from quenched.laws.pairs import covariance, slopes
 from quenched.laws.spectrum import SpectralLaw
 from quenched.laws.tokens import SpectralTokens
 
 __all__ = [
+    "Activation",
+    "Coefficients",
     "Conjugates",
+    "DeepNetwork",
     "DenseTokens",
+    "FeatureLaw",
     "Instance",
     "Labels",
     "Law",
+    "LowRankWarning",
+    "Measured",
+    "Moments",
+    "Network",
     "Overlaps",
     "Population",
     "SpectralLaw",
     "SpectralTokens",
+    "coefficients",
+    "covariance",
     "from_data",
+    "hermite",
+    "measured_moments",
     "mixture",
     "nodes",
     "sequence",
     "single",
+    "slopes",
     "with_free_mean",
 ]

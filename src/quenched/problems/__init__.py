@@ -5,6 +5,7 @@ from .autoencoder import DenoisingAutoencoder
 from .base import Problem, SolveError, SolveWarning, solve_many
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
+from .deep_features import DeepFeatures
 from .generalized_linear import GeneralizedLinear
 from .landscape import Landscape, landscape
 from .mixture import MixtureClassification
@@ -15,7 +16,7 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Attention", "Committee", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
+    "Attention", "Committee", "DeepFeatures", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
     "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal",
     "Transition", "Tuned", "find_transition", "follow", "landscape", "solve_many",
 ]

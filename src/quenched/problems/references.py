@@ -21,6 +21,14 @@ _ENTRIES = {
   title={Learning Gaussian mixtures with generalised linear models: precise asymptotics in high-dimensions},
   author={Loureiro, Bruno and Sicuro, Gabriele and Gerbelot, C{\\'e}dric and Pacco, Alessandro and Krzakala, Florent and
     Zdeborov{\\'a}, Lenka}, journal={arXiv:2106.03791}, year={2021}}""",
+    "schroeder2023deterministic": """@article{schroeder2023deterministic,
+  title={Deterministic equivalent and error universality of deep random features learning},
+  author={Schr{\\"o}der, Dominik and Cui, Hugo and Dmitriev, Daniil and Loureiro, Bruno},
+  journal={arXiv:2302.00401}, year={2023}}""",
+    "schroeder2024structured": """@article{schroeder2024structured,
+  title={Asymptotics of learning with deep structured (random) features},
+  author={Schr{\\"o}der, Dominik and Dmitriev, Daniil and Cui, Hugo and Loureiro, Bruno},
+  journal={arXiv:2402.13999}, year={2024}}""",
     "aubin2018committee": """@article{aubin2018committee,
   title={The committee machine: computational to statistical gaps in learning a two-layers neural network},
   author={Aubin, Benjamin and Maillard, Antoine and Barbier, Jean and Krzakala, Florent and Macris, Nicolas and

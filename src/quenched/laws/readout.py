@@ -1,0 +1,144 @@
+"""The law that a readout sees: features of one network against a target that another one makes, or a part of the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quenched.laws.features import FeatureLaw
+from quenched.laws.layers import DeepNetwork
+from quenched.laws.network import Network
+from quenched.laws.spectrum import SpectralLaw
+from quenched.numerics import check
+from quenched.numerics.resolvent import Chain
+
+_CENTRED = 1e-20  # a mean square of the features' means that counts as zero
+
+
+def feature_law(learner, target, spectrum=None, *, shared: int = 0, readout=None, intercept: bool = False) -> FeatureLaw:
+    """The :class:`FeatureLaw` of ``h = phi.w / sqrt(p)`` against ``h_* = phi_*.theta / sqrt(k)``, centred.
+
+    - ``learner``, ``target``: both :class:`~quenched.laws.DeepNetwork` (weights averaged out), or both
+      :class:`~quenched.laws.Network` (for their weights).
+    - ``spectrum``: the covariance of the inputs: None for the identity, its eigenvalues (d,), a matrix (d, d), or, with averaged
+      weights, a :class:`~quenched.laws.SpectralLaw`.
+    - ``shared``: how many first layers the two have in common.
+    - ``readout`` (k,): theta, for given weights; None for the average over theta of |theta|^2 = k.
+    - ``intercept``: an unpenalised constant is fitted. Features with a mean have one in any case.
+    """
+    shared = check.integer("shared", shared, 0)
+    for name, network in (("learner", learner), ("target", target)):
+        if not isinstance(network, (DeepNetwork, Network)):
+            raise ValueError(f"{name} must be a DeepNetwork or a Network, got {type(network).__name__}")
+    if isinstance(learner, DeepNetwork) != isinstance(target, DeepNetwork):
+        raise ValueError("learner and target must both be a DeepNetwork (averaged) or both a Network (given weights), got one each")
+    if shared > min(len(learner.activations), len(target.activations)):
+        raise ValueError(f"shared must be at most the number of layers of both networks, got {shared}")
+    if isinstance(learner, Network):
+        return _given(learner, target, spectrum, shared, readout, intercept)
+    if readout is not None:
+        raise ValueError("readout must be None where the weights are averaged out: it is averaged too")
+    return _averaged(learner, target, spectrum, shared, intercept)
+
+
+def _given(learner: Network, target: Network, spectrum, shared, readout, intercept) -> FeatureLaw:
+    if isinstance(spectrum, SpectralLaw):
+        raise ValueError("spectrum must be eigenvalues or a matrix where the weights are given, got a SpectralLaw")
+    if learner.dim != target.dim:
+        raise ValueError(f"target must read inputs of the learner's dimension {learner.dim}, got {target.dim}")
+    for index in range(shared):
+        if not np.array_equal(learner.weights[index], target.weights[index]):
+            raise ValueError(f"shared must count layers with the same weights, got {shared}, but layer {index + 1} differs")
+    own, other = learner.moments(spectrum), target.moments(spectrum)
+    k, p = target.widths[-1], learner.widths[-1]
+    toward = other.linear_part(shared).T
+    psi = other.covariance[-1]
+    if readout is None:
+        direction, rho = toward / np.sqrt(k), np.trace(psi) / k
+    else:
+        theta = check.array("readout", readout, shape=(k,))
+        direction, rho = toward @ theta[:, None] / np.sqrt(k), theta @ psi @ theta / k
+    u = own.linear_part(shared) @ (own.covariance[shared] @ direction)
+    omega, vectors = np.linalg.eigh(own.covariance[-1])
+    chain = Chain(np.full(p, 1.0 / p), np.maximum(omega, 0.0), np.sum((vectors.T @ u) ** 2, axis=1))
+    free = intercept or float(np.mean(own.mean[-1] ** 2)) > _CENTRED
+    return FeatureLaw(chain=chain, size=p / learner.dim, rho=rho, intercept=bool(free))
+
+
+def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, intercept) -> FeatureLaw:
+    weights, inputs, rows, target_rows = _commuting(spectrum, learner, target)
+    own = learner.averaged(_trace(weights, inputs, rows))
+    other = target.averaged(_trace(weights, inputs, target_rows))
+    if shared:
+        _same_layers(learner, target, shared)
+        later = target.weight_covariances[shared:]
+        if any(c is not None for c in (*later, *learner.weight_covariances[shared : shared + 1])):
+            raise ValueError("weight_covariances after the shared layers must be None where the weights are averaged out")
+    # |J^T theta|^2 / k through the target's own layers; their later rows' covariances enter by their traces
+    strength = float(np.prod(other.slope2[shared:]))
+    for index in range(max(shared, 1), target.depth):
+        c = target.rows(index)
+        strength *= 1.0 if c is None else float(np.mean(c))
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 2:
+        root = _matrix_root(rows)
+        matrix = root @ inputs @ root
+        eigenvalues, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+        spread = vectors.T @ root @ inputs
+        projections = strength * np.einsum("ij,jk,ik->i", spread, target_rows, spread) * weights
+        eigenvalues = np.maximum(eigenvalues, 0.0)
+    else:
+        eigenvalues, projections = rows * inputs, strength * weights * target_rows * rows * inputs**2
+    variance = own.variance[shared]
+    chain = Chain(weights, eigenvalues, projections, own.layers, strength, variance, shared)
+    free = intercept or own.mean2[-1] > _CENTRED
+    size = learner.width_ratios[-1] if learner.depth else 1.0
+    return FeatureLaw(chain=chain, size=size, rho=other.variance[-1], intercept=bool(free))
+
+
+def _commuting(spectrum, learner, target):
+    """Atoms of the inputs' covariance and of the two first layers' row covariances: weights, inputs, learner's, target's.
+
+    Vectors along the common eigenvectors where all of them have one, else matrices.
+    """
+    firsts = [network.weight_covariances[0] if network.depth else None for network in (learner, target)]
+    for network, c in zip(("learner", "target"), firsts, strict=True):
+        if callable(c):
+            raise ValueError(f"weight_covariances[0] of the {network} must be given, not a function, to average the weights out")
+    if isinstance(spectrum, SpectralLaw):
+        if spectrum.eigenvalues.shape[1] != 1:
+            raise ValueError(f"spectrum must have one covariance, got {spectrum.eigenvalues.shape[1]}")
+        inputs, weights = np.asarray(spectrum.eigenvalues)[:, 0], np.asarray(spectrum.weights)
+    else:
+        inputs, weights = None if spectrum is None else check.array("spectrum", spectrum), None
+    given = [inputs, *firsts]
+    sizes = {len(v) for v in given if v is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"spectrum and weight_covariances must have the input dimension in common, got {sorted(sizes)}")
+    d = sizes.pop() if sizes else 1
+    if inputs is not None and inputs.ndim == 2:
+        check.covariance("spectrum", inputs)
+    elif inputs is not None and np.any(inputs < 0.0):
+        raise ValueError(f"spectrum must be non-negative, got {inputs.min():.6g}")
+    if any(v is not None and v.ndim == 2 for v in given):
+        if weights is not None:
+            raise ValueError("spectrum must be a vector or a matrix where weight_covariances are matrices, got a SpectralLaw")
+        return np.full(d, 1.0 / d), *(np.eye(d) if v is None else np.diag(v) if v.ndim == 1 else v for v in given)
+    return (np.full(d, 1.0 / d) if weights is None else weights), *(np.ones(d) if v is None else v for v in given)
+
+
+def _trace(weights, inputs, rows) -> float:
+    """``tr C Omega_0 / d``."""
+    return float(weights @ (inputs * rows)) if inputs.ndim == 1 else float(np.sum(inputs * rows) / len(inputs))
+
+
+def _matrix_root(matrix):
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def _same_layers(learner, target, shared) -> None:
+    for name in ("width_ratios", "activations", "biases"):
+        if getattr(learner, name)[:shared] != getattr(target, name)[:shared]:
+            raise ValueError(f"shared layers must be the same in learner and target, but their {name} differ")
+    for one, two in zip(learner.weight_covariances[:shared], target.weight_covariances[:shared], strict=True):
+        if not (one is two or (one is not None and two is not None and np.array_equal(one, two))):
+            raise ValueError("shared layers must be the same in learner and target, but their weight_covariances differ")

@@ -1,0 +1,231 @@
+"""Readouts on deep random features, or on the features of a given network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ..numerics import check
+from .base import Problem
+from .generalized_linear import _error, _loss, _mse, _mse_noisy, check_loss
+
+_MARGIN = ("logistic", "hinge")
+_OWN = ("units", "scalars", "params", "seed", "population")  # what simulate itself passes to the minimiser
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class DeepFeatures(Problem):
+    """Training the readout of a network with frozen layers, on a target that another frozen network makes.
+
+    Inputs ``x ~ N(0, Omega_0)``; features ``phi = phi_L(x)`` of the ``learner`` (p of them); target
+    ``h_* = theta.phi_*(x) / sqrt(k)``, centred, with a random theta of |theta|^2 = k; minimises
+    ``sum_mu loss(phi_mu.w / sqrt(p) [+ b], y_mu) + weight_decay / 2 |w|^2`` over n = alpha d samples.
+
+    - ``learner``, ``target``: :class:`quenched.laws.DeepNetwork`, averaged over their weights in :meth:`solve` and drawn in
+      :meth:`simulate`; or :class:`quenched.laws.Network`, given weights. ``target=None``: linear in the inputs.
+    - ``loss``: ``"square" | "logistic" | "hinge" | "huber" | "absolute"`` or a JAX function ``(h, label)``.
+    - ``alpha`` > 0: samples per *input dimension*; ``weight_decay`` > 0; ``noise`` >= 0, a variance.
+    - ``response``: the law of the outcome: ``"linear"`` (y = h_* + sqrt(noise) z), ``"sign"`` (y = sign(h_* + sqrt(noise) z)),
+      ``"probit"``, or a :class:`quenched.losses.Response`. None: ``"sign"`` for logistic and hinge loss, else ``"linear"``.
+    - ``spectrum``: the covariance of the inputs: None for the identity, eigenvalues (d,), a matrix, or a SpectralLaw.
+    - ``shared``: how many first layers learner and target have in common, weights and all.
+    - ``readout``: theta (k,), where the weights are given; None for the average over it.
+    - ``intercept``: fit an unpenalised constant b. Features whose mean is not zero learn as if there were one.
+    - ``surrogate``: :meth:`simulate` draws Gaussian features of the same covariance in place of the networks' own.
+
+    Order parameters ``q`` = Var h, ``theta`` = Cov(h, h_*), ``V``, ``Q`` = |w|^2 / p (and ``m``, the constant, in the units of h
+    about its mean). Observables: ``test_mse``, ``test_mse_noisy`` (and ``train_mse`` for the square loss), or ``test_error``;
+    ``train_loss``, ``free_energy``.
+
+    These arguments give classical problems: random features (one layer); linear regression (``learner`` without layers); the
+    "hidden manifold" (a ``target`` that shares the learner's first layers).
+
+    Source: D. Schroeder, H. Cui, D. Dmitriev, B. Loureiro (2023), arXiv:2302.00401; B. Loureiro et al. (2021), arXiv:2102.08127.
+
+    >>> import quenched as qn
+    >>> learner = qn.laws.DeepNetwork(width_ratios=[1.5], activations="tanh")
+    >>> target = qn.laws.DeepNetwork(width_ratios=[1.25], activations="sign")
+    >>> problem = qn.problems.DeepFeatures(learner, target, "square", alpha=2.0, weight_decay=0.1)
+    >>> round(float(problem.solve()["test_mse"]), 6)
+    0.67902
+    """
+
+    learner: Any
+    target: Any
+    loss: Any
+    alpha: Any
+    weight_decay: Any
+    noise: Any = 0.0
+    response: Any = None
+    spectrum: Any = None
+    shared: int = 0
+    readout: Any = None
+    intercept: bool = False
+    surrogate: bool = False
+
+    _references = ("schroeder2023deterministic", "schroeder2024structured", "loureiro2021learning")
+
+    def __post_init__(self):
+        from ..laws import Network
+        from ..laws.readout import feature_law
+        from ..losses import NAMED, Response
+
+        set_ = object.__setattr__
+        check_loss(self.loss, NAMED)
+        set_(self, "alpha", check.positive("alpha", self.alpha))
+        set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
+        set_(self, "noise", check.nonnegative("noise", self.noise))
+        for name in ("intercept", "surrogate"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.response is None:
+            set_(self, "response", "sign" if self.loss in _MARGIN else "linear")
+        if not isinstance(self.response, Response):
+            check.choice("response", self.response, ("linear", "sign", "probit"))
+        elif float(self.noise) != 0.0:
+            raise ValueError(f"noise must be 0 where response is an object that has its own, got {float(self.noise):g}")
+        if self.response == "linear" and self.loss in _MARGIN:
+            raise ValueError(f"loss {self.loss!r} needs outcomes of +-1, so response must be 'sign' or 'probit', got 'linear'")
+        if self.target is None:
+            set_(self, "target", _inputs_of(self.learner))
+        law = feature_law(
+            self.learner, self.target, self.spectrum, shared=self.shared, readout=self.readout, intercept=bool(self.intercept)
+        )
+        set_(self, "law", law)
+        set_(self, "given", isinstance(self.learner, Network))
+
+    def _model(self):
+        from ..limit.model import Model, target_reads
+        from ..losses import Additive, Probit, Sign
+
+        kinds = {"linear": Additive, "sign": Sign, "probit": Probit}
+        response = self.response if not isinstance(self.response, str) else kinds[self.response](self.noise)
+        observables = {"test_error": _error} if response.outcomes is not None else {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
+        return Model(
+            law=self.law, response=response, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
+            loss=_loss(self.loss), units=1, observables=tuple(observables.items()), reads=target_reads(self.law), frozen=(),
+        )  # fmt: skip
+
+    @property
+    def _regression(self) -> bool:
+        return isinstance(self.loss, str) and self.loss == "square" and self.model.response.outcomes is None
+
+    def _solution(self, found, solved, branch):
+        extra = {"train_mse": 2.0 * found["train_loss"]} if self._regression else {}
+        return super()._solution({**found, **extra}, solved, branch)
+
+    def ridge(self, alpha=None, weight_decay=None, noise=None):
+        """The closed form for the square loss, at this problem's numbers or at arrays of others that broadcast.
+
+        Returns :class:`quenched.limit.feature_ridge.FeatureRidge`: ``test_mse``, ``train_mse``, ``norm``, ``kappa``, and more.
+        ``weight_decay=0`` is the limit of no ridge. A curve over ``alpha`` costs one root each.
+
+        >>> import quenched as qn
+        >>> learner = qn.laws.DeepNetwork(width_ratios=[1.5], activations="tanh")
+        >>> problem = qn.problems.DeepFeatures(learner, None, "square", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> problem.ridge(alpha=[1.0, 2.0]).test_mse.round(4).tolist()
+        [0.5243, 0.3066]
+        """
+        from ..limit.feature_ridge import feature_ridge
+
+        if not self._regression:
+            raise ValueError(f"ridge is the closed form of the square loss on additive noise, got loss {self.loss!r}, "
+                             f"response {self.response!r}")  # fmt: skip
+        noise = self.model.response.additive_variance if noise is None else noise
+        return feature_ridge(
+            self.law, self.alpha if alpha is None else alpha, self.weight_decay if weight_decay is None else weight_decay, noise
+        )
+
+    def optimal_ridge(self, alpha=None, noise=None):
+        """The weight decay of the smallest test error of ridge regression, and all that :meth:`ridge` gives there.
+
+        Returns :class:`quenched.limit.feature_ridge.OptimalRidge`: ``weight_decay`` (0 where no ridge is best) and ``ridge``.
+
+        >>> import quenched as qn
+        >>> network = qn.laws.DeepNetwork(width_ratios=[1.25, 1.125], activations="tanh")
+        >>> problem = qn.problems.DeepFeatures(network, network, "square", alpha=1.5, weight_decay=1.0, noise=0.1, shared=2)
+        >>> problem.optimal_ridge().weight_decay.round(6).item()  # a target of the learner's own features: the noise
+        0.1
+        """
+        from ..limit.feature_ridge import optimal_ridge
+
+        self.ridge()  # refuses other losses
+        noise = self.model.response.additive_variance if noise is None else noise
+        return optimal_ridge(self.law, self.alpha if alpha is None else alpha, noise)
+
+    def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
+        """The same problem with drawn networks and readout, as :meth:`simulate` draws them for ``seed``: for paired comparisons."""
+        if self.given:
+            return self
+        networks = self._networks(dim, seed)
+        spectrum = None if self.spectrum is None else networks[3] if networks[3].ndim == 2 else networks[3] ** 2
+        if spectrum is not None and spectrum.ndim == 2:
+            spectrum = spectrum @ spectrum
+        return dataclasses.replace(self, learner=networks[0], target=networks[1], readout=networks[2], spectrum=spectrum)
+
+    def _networks(self, dim, seed):
+        """Learner, target, readout and the root of the inputs' covariance of one seed."""
+        from ..laws.layers import drawn_pair
+
+        return drawn_pair(self.learner, self.target, self.readout, self.spectrum, dim, seed, self.shared)
+
+    def simulate(self, dim: int | None = None, seeds: Any = 8, **options):
+        """The experiment: draw the networks, train the readout on their features, measure on fresh samples; for every seed.
+
+        - ``dim``: d (None for the networks' own); ``seeds``: how many, or which.
+        - ``options``: ``test_samples``, ``tol``, ``max_iterations``, ``optimiser``, ``progress``.
+
+        Every seed has its own weights and readout, unless they are given. ``q`` and ``theta`` are measured on the test set.
+        """
+        from ..finite.features import Setting, simulate
+        from ..finite.minimise import minimise
+
+        dim = self._dim(dim)
+        if self.surrogate:
+            return self._simulate_surrogate(dim, seeds, options)
+        check.names("simulate", options, ("test_samples", "progress", *check.keywords(minimise, without=_OWN)))
+        m = self.model
+        trials = simulate(
+            lambda seed: Setting(*self._networks(dim, seed)), m.loss, m.response, alpha=float(m.alpha), dim=dim, seeds=seeds,
+            weight_decay=float(m.weight_decay), intercept=bool(self.intercept), observables=dict(m.observables),
+            settings={"problem": repr(self)}, **options,
+        )  # fmt: skip
+        return self._with_train_mse(trials)
+
+    def _dim(self, dim):
+        own = self.learner.dim if self.given else self.learner.widths[0] if self.learner.widths else None
+        if dim is None and own is None:
+            raise ValueError("dim must be given, since the networks are stated by their width_ratios, got None")
+        dim = own if dim is None else check.integer("dim", dim)
+        if self.given and dim != own:
+            raise ValueError(f"dim must be {own}, the networks' own, got {dim}")
+        return dim
+
+    def _simulate_surrogate(self, dim, seeds, options):
+        from ..finite.simulate import gathered, seed_list
+
+        if self.given:
+            trials = Problem.simulate(self, dim, seeds, **options)
+        else:  # every seed has its own networks, and the covariance of their features
+            parts = [Problem.simulate(self.instance(dim, seed), dim, [seed], **options) for seed in seed_list(seeds)]
+            rows = [({k: v[0] for k, v in t.values.items()}, t.status[0], t.optimality[0], t.seconds[0]) for t in parts]
+            trials = gathered(rows, seed_list(seeds), dim, parts[0].n, {"problem": repr(self)})
+        return self._with_train_mse(trials)
+
+    def _with_train_mse(self, trials):
+        if not self._regression:
+            return trials
+        return trials.map(lambda row: {**row, "train_mse": 2.0 * row["train_loss"]})
+
+
+def _inputs_of(learner):
+    """The network without layers: its features are the inputs of ``learner``."""
+    from ..laws import DeepNetwork, Network
+
+    if isinstance(learner, Network):
+        return Network([], dim=learner.dim)
+    if isinstance(learner, DeepNetwork):
+        return DeepNetwork(widths=learner.widths[:1]) if learner.widths else DeepNetwork(width_ratios=())
+    return learner  # refused where both are looked at
