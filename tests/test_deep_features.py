@@ -174,7 +174,7 @@ def test_optimal_ridge_as_published(depth, decays, errors):
 def test_no_number_is_missing_at_any_ridge(name):
     """From interpolation to nothing learnt, with more and with fewer samples than features."""
     problem = ridge_problem(name)
-    found = problem.ridge(alpha=np.array([0.2, 1.0, 1.5, 3.0, 1e9])[:, None], weight_decay=np.geomspace(1e-12, 1e8, 61))
+    found = problem.ridge(alpha=np.array([0.2, 1.0, 1.5, 3.0, 1e9])[:, None], weight_decay=np.geomspace(1e-10, 1e8, 61))
     for value in found:
         assert np.all(np.isfinite(value))
     assert np.all(np.diff(found.kappa[:-1], axis=1) > 0.0)
