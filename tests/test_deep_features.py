@@ -272,6 +272,45 @@ def test_draws_are_reproducible_and_share_layers():
         covariance.averaged()
 
 
+def test_rows_that_depend_on_earlier_weights():
+    """Only given weights are solved for: C_2 = (I + W_1 W_1^T / d) / 2, which the average refuses when it is asked for."""
+    learner = net([300, 250], ("tanh", "erf"), 250, weight_covariances=[None, lambda w: 0.5 * (np.eye(300) + w[0] @ w[0].T / 250)])
+    problem = DeepFeatures(learner, net([250], "sign", 250), "square", alpha=1.5, weight_decay=0.02, noise=0.1)
+    with pytest.raises(ValueError, match="cannot be averaged out"):
+        problem.solve()
+    trials = problem.simulate(seeds=4, test_samples=3000)
+    paired = [float(problem.instance(seed=seed).ridge().test_mse) for seed in range(4)]
+    difference = trials["test_mse"].values - paired
+    assert abs(difference.mean()) < 3.5 * difference.std(ddof=1) / 2 + 0.02
+
+
+def test_matched_layers_generalise_shared_ones():
+    """Weights that are the same are a case of correlated ones; independent weights are matched to nothing."""
+    shared = ridge_problem("one layer shared").instance(seed=0)
+    matched = shared.replace(shared=0, correlation=(1.0,))
+    np.testing.assert_allclose(matched.ridge().test_mse, shared.ridge().test_mse, rtol=1e-9)
+    independent = DeepFeatures(net([450], "tanh"), net([450], "sign"), "square", 1.75, 0.05, 0.05).instance(seed=0)
+    np.testing.assert_allclose(independent.replace(correlation=(0.0,)).ridge().test_mse, independent.ridge().test_mse, rtol=5e-3)
+    with pytest.raises(ValueError, match="draw the networks"):
+        DeepFeatures(net([450], "tanh"), net([450], "sign"), "square", 1.75, 0.05, correlation=[0.8]).solve()
+
+
+@pytest.mark.slow
+def test_correlated_rows_as_published():
+    """tanh(W x) learns sign(V x), V = 0.8 W + 0.6 Z: 0.6476 for given weights, 0.6431(55) in trainings, 20 seeds."""
+    problem = DeepFeatures(net([450], "tanh"), net([450], "sign"), "square", 1.75, 0.05, 0.05, correlation=[0.8])
+    theory = np.array([float(problem.instance(seed=seed).ridge().test_mse) for seed in range(12)])
+    assert abs(theory.mean() - 0.6476) < 0.015  # other draws of weights and readouts
+    trials = problem.simulate(seeds=12, test_samples=4000)
+    difference = trials["test_mse"].values - theory
+    assert abs(difference.mean()) < 3.0 * difference.std(ddof=1) / np.sqrt(12) + 2.0 * 0.65 / 400
+
+
+def test_a_spectrum_of_few_large_eigenvalues_is_warned_of():
+    with pytest.warns(LowRankWarning, match="layer 1 sees a covariance of effective rank"):
+        DeepFeatures(net([120], "tanh", 100), None, "square", 1.0, 0.1, spectrum=1.0 / np.arange(1, 101.0) ** 2)
+
+
 def test_feature_law_of_functions_equals_its_gradient(x64):
     from quenched.laws import Conjugates
 

@@ -39,6 +39,7 @@ NAMES = {
     "learner": Name("learner", "1", "the network whose readout is trained"),
     "readout": Name(r"readout of the target $\theta_*$", "1", "the target's own readout"),
     "shared": Name("shared layers", "layers", "how many first layers learner and target have in common"),
+    "correlation": Name("correlated layers", "1", "correlation of the target's weights with the learner's, layer by layer"),
     "surrogate": Name("Gaussian surrogate", "1", "whether Gaussian features stand for the networks' own"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),

@@ -18,6 +18,10 @@ _NETWORK = 4  # a random stream of its own
 _CENTRED = 1e-20  # the mean square of features, over their variance, that counts as none
 
 
+class NotAveraged(ValueError):
+    """The weights cannot be averaged out: draw them."""
+
+
 class Averaged(NamedTuple):
     """What is left of a network with random weights.
 
@@ -116,10 +120,11 @@ class DeepNetwork:
                 raise ValueError(f"dim must give layer {index} the width {len(c)} of weight_covariances[{index}], got {dim}")
         return sizes
 
-    def draw(self, seed, dim: int | None = None, like: Network | None = None, shared: int = 0) -> Network:
+    def draw(self, seed, dim: int | None = None, like: Network | None = None, shared: int = 0, correlation=()) -> Network:
         """One network with weights of its own; ``seed`` is an int or a tuple of ints.
 
-        ``like`` and ``shared``: take over the first ``shared`` layers of another network.
+        ``like`` and ``shared``: take over the first ``shared`` layers of another network. ``correlation``: or weights of the first
+        layers that are correlated with its own, ``c W + sqrt(1 - c^2) Z``.
         """
         sizes, rng = self.sizes(dim), sampling.generator(_NETWORK, seed)
         weights, biases = [], []
@@ -133,6 +138,8 @@ class DeepNetwork:
                 c = self._row_covariance(layer, c(list(weights))) if callable(c) else c
                 if c is not None:
                     w = w * np.sqrt(c) if c.ndim == 1 else w @ _root(c)
+                if layer < len(correlation):
+                    w = correlation[layer] * like.weights[layer] + np.sqrt(1.0 - correlation[layer] ** 2) * w
             weights.append(w)
             biases.append(b)
         return Network(weights, self.activations, biases, sizes[0])
@@ -140,7 +147,7 @@ class DeepNetwork:
     def averaged(self, variance: float = 1.0) -> Averaged:
         """The layers with their weights averaged out; ``variance`` is ``tr C_1 Omega_0 / d`` (``tr Omega_0 / d`` without layers).
 
-        ``ValueError`` where only given weights will do: covariances that depend on earlier layers, or that are no multiple
+        :class:`NotAveraged` where only given weights will do: covariances that depend on earlier layers, or that are no multiple
         of the identity after neurons that differ.
         """
         before, mean2, features, sees = 1.0, 0.0, [variance], variance
@@ -151,6 +158,9 @@ class DeepNetwork:
             c = neurons(self.activations[index], np.sqrt(spread) * z, np.full(len(z), sees))
             slope2, noise = c.kappa_1**2, np.maximum(c.kappa_star2, 1e-14 * (c.second + 1e-300) if len(z) > 1 else c.kappa_star2)
             rows = self.rows(index + 1) if index + 1 < self.depth else None
+            if rows is not None and len(rows) > 1 and len(z) > 1:
+                raise NotAveraged(f"weight_covariances[{index + 1}] must be a multiple of the identity after neurons that differ "
+                                  "(biases, or features with a mean): draw the network, and solve for its weights")  # fmt: skip
             layers.append(Layer(here / before, slope2, noise, prob=prob, rows=rows))
             features.append(float(prob @ (sees * slope2 + noise)))
             slopes.append(float(prob @ slope2))
@@ -165,7 +175,7 @@ class DeepNetwork:
         """The eigenvalues of the covariance of the rows of layer ``index`` (0 for the first), None for the identity."""
         c = self.weight_covariances[index]
         if callable(c):
-            raise ValueError(f"weight_covariances[{index}] depends on the weights before it, so that they cannot be averaged out: "
+            raise NotAveraged(f"weight_covariances[{index}] depends on the weights before it, so that they cannot be averaged out: "
                              "draw the network, and solve for the weights that it has")  # fmt: skip
         if c is None:
             return None
@@ -188,7 +198,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def drawn_pair(learner, target, readout, spectrum, dim, seed, shared: int):
+def drawn_pair(learner, target, readout, spectrum, dim, seed, shared: int, correlation=()):
     """Learner and target networks, the target's readout (k,), and the root of the inputs' covariance, of one seed.
 
     Networks that are given stay; the readout has |theta|^2 = k where it is drawn. The root holds standard deviations (d,) or is a
@@ -198,7 +208,7 @@ def drawn_pair(learner, target, readout, spectrum, dim, seed, shared: int):
     if isinstance(learner, DeepNetwork):
         learner = learner.draw((*seed, 0), dim)
     if isinstance(target, DeepNetwork):
-        target = target.draw((*seed, 1), learner.dim, like=learner, shared=shared)
+        target = target.draw((*seed, 1), learner.dim, like=learner, shared=shared, correlation=correlation)
     if readout is None:
         readout = sampling.generator(_NETWORK, (*seed, 2)).standard_normal(target.widths[-1])
         readout = readout * np.sqrt(len(readout) / np.sum(readout**2))

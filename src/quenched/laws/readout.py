@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from quenched.laws.features import FeatureLaw
-from quenched.laws.layers import DeepNetwork
-from quenched.laws.network import Network
+from quenched.laws.layers import DeepNetwork, NotAveraged
+from quenched.laws.network import Network, neurons, warn_low_rank
+from quenched.laws.pairs import covariance
 from quenched.laws.spectrum import SpectralLaw
 from quenched.numerics import check
 from quenched.numerics.resolvent import Chain
@@ -14,7 +15,9 @@ from quenched.numerics.resolvent import Chain
 _CENTRED = 1e-20  # a mean square of the features' means that counts as zero
 
 
-def feature_law(learner, target, spectrum=None, *, shared: int = 0, readout=None, intercept: bool = False) -> FeatureLaw:
+def feature_law(
+    learner, target, spectrum=None, *, shared: int = 0, matched: int = 0, readout=None, intercept: bool = False
+) -> FeatureLaw:
     """The :class:`FeatureLaw` of ``h = phi.w / sqrt(p)`` against ``h_* = phi_*.theta / sqrt(k)``, centred.
 
     - ``learner``, ``target``: both :class:`~quenched.laws.DeepNetwork` (weights averaged out), or both
@@ -22,6 +25,8 @@ def feature_law(learner, target, spectrum=None, *, shared: int = 0, readout=None
     - ``spectrum``: the covariance of the inputs: None for the identity, its eigenvalues (d,), a matrix (d, d), or, with averaged
       weights, a :class:`~quenched.laws.SpectralLaw`.
     - ``shared``: how many first layers the two have in common.
+    - ``matched``: in how many first layers neuron i of the one has weights that are correlated with those of neuron i of the other
+      (given weights only; shared layers are a case of it).
     - ``readout`` (k,): theta, for given weights; None for the average over theta of |theta|^2 = k.
     - ``intercept``: an unpenalised constant is fitted. Features with a mean have one in any case.
     """
@@ -33,14 +38,17 @@ def feature_law(learner, target, spectrum=None, *, shared: int = 0, readout=None
         raise ValueError("learner and target must both be a DeepNetwork (averaged) or both a Network (given weights), got one each")
     if shared > min(len(learner.activations), len(target.activations)):
         raise ValueError(f"shared must be at most the number of layers of both networks, got {shared}")
+    matched = check.integer("matched", matched, 0)
     if isinstance(learner, Network):
-        return _given(learner, target, spectrum, shared, readout, intercept)
+        return _given(learner, target, spectrum, shared, matched, readout, intercept)
+    if matched:
+        raise NotAveraged("correlated layers cannot be averaged over their weights: draw the networks, and solve for their weights")
     if readout is not None:
         raise ValueError("readout must be None where the weights are averaged out: it is averaged too")
     return _averaged(learner, target, spectrum, shared, intercept)
 
 
-def _given(learner: Network, target: Network, spectrum, shared, readout, intercept) -> FeatureLaw:
+def _given(learner: Network, target: Network, spectrum, shared, matched, readout, intercept) -> FeatureLaw:
     if isinstance(spectrum, SpectralLaw):
         raise ValueError("spectrum must be eigenvalues or a matrix where the weights are given, got a SpectralLaw")
     if learner.dim != target.dim:
@@ -50,18 +58,43 @@ def _given(learner: Network, target: Network, spectrum, shared, readout, interce
             raise ValueError(f"shared must count layers with the same weights, got {shared}, but layer {index + 1} differs")
     own, other = learner.moments(spectrum), target.moments(spectrum)
     k, p = target.widths[-1], learner.widths[-1]
-    toward = other.linear_part(shared).T
+    common = shared if matched <= shared else matched
+    cross = own.covariance[shared] if common == shared else _matched(learner, target, own, other, shared, matched)
+    toward = other.linear_part(common).T
     psi = other.covariance[-1]
     if readout is None:
         direction, rho = toward / np.sqrt(k), np.trace(psi) / k
     else:
         theta = check.array("readout", readout, shape=(k,))
         direction, rho = toward @ theta[:, None] / np.sqrt(k), theta @ psi @ theta / k
-    u = own.linear_part(shared) @ (own.covariance[shared] @ direction)
+    u = own.linear_part(common) @ (cross @ direction)
     omega, vectors = np.linalg.eigh(own.covariance[-1])
     chain = Chain(np.full(p, 1.0 / p), np.maximum(omega, 0.0), np.sum((vectors.T @ u) ** 2, axis=1))
     free = intercept or float(np.mean(own.mean[-1] ** 2)) > _CENTRED
     return FeatureLaw(chain=chain, size=p / learner.dim, rho=rho, intercept=bool(free))
+
+
+def _matched(learner: Network, target: Network, own, other, shared, matched):
+    """The covariance of the two networks' features after ``matched`` layers whose neurons correspond to one another.
+
+    Beyond the linear parts, neuron i of the one shares with neuron i of the other what is not linear in their common inputs.
+    """
+    cross = own.covariance[shared]
+    for layer in range(shared, matched):
+        w, v = learner.weights[layer], target.weights[layer]
+        if w.shape != v.shape:
+            raise ValueError(f"matched layers must have the same widths, got {w.shape[::-1]} and {v.shape[::-1]}")
+        fields = w @ cross @ v.T / w.shape[1]
+        means, variances, slopes = [], [], []
+        for network, moments in ((learner, own), (target, other)):
+            one, root = network.weights[layer], np.sqrt(w.shape[1])
+            means.append(one @ moments.mean[layer] / root + network.biases[layer])
+            variances.append(np.einsum("ij,jk,ik->i", one, moments.covariance[layer], one) / w.shape[1])
+            slopes.append(neurons(network.activations[layer], means[-1], variances[-1]).kappa_1)
+        both = covariance(learner.activations[layer], target.activations[layer], np.diag(fields), variances, means)
+        rest = both - own.mean[layer + 1] * other.mean[layer + 1] - slopes[0] * slopes[1] * np.diag(fields)
+        cross = slopes[0][:, None] * fields * slopes[1] + np.diag(rest)
+    return cross
 
 
 def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, intercept) -> FeatureLaw:
@@ -72,7 +105,7 @@ def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, inter
         _same_layers(learner, target, shared)
         later = target.weight_covariances[shared:]
         if any(c is not None for c in (*later, *learner.weight_covariances[shared : shared + 1])):
-            raise ValueError("weight_covariances after the shared layers must be None where the weights are averaged out")
+            raise NotAveraged("weight_covariances after the shared layers must be None where the weights are averaged out")
     # |J^T theta|^2 / k through the target's own layers; their later rows' covariances enter by their traces
     strength = float(np.prod(other.slope2[shared:]))
     for index in range(max(shared, 1), target.depth):
@@ -87,6 +120,8 @@ def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, inter
         eigenvalues = np.maximum(eigenvalues, 0.0)
     else:
         eigenvalues, projections = rows * inputs, strength * weights * target_rows * rows * inputs**2
+    if learner.depth and len(weights) > 1:  # of a spectrum in as many atoms as dimensions
+        warn_low_rank(0, float(weights @ eigenvalues**2) / max(float(weights @ eigenvalues), 1e-300) ** 2 / len(weights), 10**9)
     variance = own.variance[shared]
     chain = Chain(weights, eigenvalues, projections, own.layers, strength, variance, shared)
     free = intercept or own.mean2[-1] > _CENTRED
@@ -102,7 +137,7 @@ def _commuting(spectrum, learner, target):
     firsts = [network.weight_covariances[0] if network.depth else None for network in (learner, target)]
     for network, c in zip(("learner", "target"), firsts, strict=True):
         if callable(c):
-            raise ValueError(f"weight_covariances[0] of the {network} must be given, not a function, to average the weights out")
+            raise NotAveraged(f"weight_covariances[0] of the {network} must be given, not a function, to average the weights out")
     if isinstance(spectrum, SpectralLaw):
         if spectrum.eigenvalues.shape[1] != 1:
             raise ValueError(f"spectrum must have one covariance, got {spectrum.eigenvalues.shape[1]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ class DeepFeatures(Problem):
       ``"probit"``, or a :class:`quenched.losses.Response`. None: ``"sign"`` for logistic and hinge loss, else ``"linear"``.
     - ``spectrum``: the covariance of the inputs: None for the identity, eigenvalues (d,), a matrix, or a SpectralLaw.
     - ``shared``: how many first layers learner and target have in common, weights and all.
+    - ``correlation``: or, for each of the first layers, the correlation of the weights of neuron i of the target with those of
+      neuron i of the learner, in [-1, 1] (solved for given weights only: :meth:`instance`).
     - ``readout``: theta (k,), where the weights are given; None for the average over it.
     - ``intercept``: fit an unpenalised constant b. Features whose mean is not zero learn as if there were one.
     - ``surrogate``: :meth:`simulate` draws Gaussian features of the same covariance in place of the networks' own.
@@ -61,6 +64,7 @@ class DeepFeatures(Problem):
     response: Any = None
     spectrum: Any = None
     shared: int = 0
+    correlation: Any = ()
     readout: Any = None
     intercept: bool = False
     surrogate: bool = False
@@ -69,7 +73,7 @@ class DeepFeatures(Problem):
 
     def __post_init__(self):
         from ..laws import Network
-        from ..laws.readout import feature_law
+        from ..laws.layers import NotAveraged
         from ..losses import NAMED, Response
 
         set_ = object.__setattr__
@@ -88,29 +92,48 @@ class DeepFeatures(Problem):
             raise ValueError(f"noise must be 0 where response is an object that has its own, got {float(self.noise):g}")
         if self.response == "linear" and self.loss in _MARGIN:
             raise ValueError(f"loss {self.loss!r} needs outcomes of +-1, so response must be 'sign' or 'probit', got 'linear'")
+        correlation = tuple(check.scalar("correlation", c, -1.0, 1.0) for c in check.listed("correlation", self.correlation))
+        set_(self, "correlation", correlation)
         if self.target is None:
             set_(self, "target", _inputs_of(self.learner))
-        law = feature_law(
-            self.learner, self.target, self.spectrum, shared=self.shared, readout=self.readout, intercept=bool(self.intercept)
-        )
-        set_(self, "law", law)
         set_(self, "given", isinstance(self.learner, Network))
+        try:
+            self.law  # noqa: B018 - refuses networks that do not fit
+        except NotAveraged:  # they can be drawn still: the sentence waits until the theory is asked for
+            pass
 
-    def _model(self):
-        from ..limit.model import Model, target_reads
+    @functools.cached_property
+    def law(self):
+        """The :class:`~quenched.laws.FeatureLaw` of the features and the target."""
+        from ..laws.readout import feature_law
+
+        return feature_law(
+            self.learner, self.target, self.spectrum, shared=self.shared, matched=len(self.correlation), readout=self.readout,
+            intercept=bool(self.intercept),
+        )  # fmt: skip
+
+    @property
+    def _outcome(self):
         from ..losses import Additive, Probit, Sign
 
         kinds = {"linear": Additive, "sign": Sign, "probit": Probit}
-        response = self.response if not isinstance(self.response, str) else kinds[self.response](self.noise)
-        observables = {"test_error": _error} if response.outcomes is not None else {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
+        return kinds[self.response](self.noise) if isinstance(self.response, str) else self.response
+
+    @property
+    def _observables(self) -> dict:
+        return {"test_error": _error} if self._outcome.outcomes is not None else {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
+
+    def _model(self):
+        from ..limit.model import Model, target_reads
+
         return Model(
-            law=self.law, response=response, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
-            loss=_loss(self.loss), units=1, observables=tuple(observables.items()), reads=target_reads(self.law), frozen=(),
+            law=self.law, response=self._outcome, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
+            loss=_loss(self.loss), units=1, observables=tuple(self._observables.items()), reads=target_reads(self.law), frozen=(),
         )  # fmt: skip
 
     @property
     def _regression(self) -> bool:
-        return isinstance(self.loss, str) and self.loss == "square" and self.model.response.outcomes is None
+        return isinstance(self.loss, str) and self.loss == "square" and self._outcome.additive_variance is not None
 
     def _solution(self, found, solved, branch):
         extra = {"train_mse": 2.0 * found["train_loss"]} if self._regression else {}
@@ -133,7 +156,7 @@ class DeepFeatures(Problem):
         if not self._regression:
             raise ValueError(f"ridge is the closed form of the square loss on additive noise, got loss {self.loss!r}, "
                              f"response {self.response!r}")  # fmt: skip
-        noise = self.model.response.additive_variance if noise is None else noise
+        noise = self._outcome.additive_variance if noise is None else noise
         return feature_ridge(
             self.law, self.alpha if alpha is None else alpha, self.weight_decay if weight_decay is None else weight_decay, noise
         )
@@ -152,7 +175,7 @@ class DeepFeatures(Problem):
         from ..limit.feature_ridge import optimal_ridge
 
         self.ridge()  # refuses other losses
-        noise = self.model.response.additive_variance if noise is None else noise
+        noise = self._outcome.additive_variance if noise is None else noise
         return optimal_ridge(self.law, self.alpha if alpha is None else alpha, noise)
 
     def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
@@ -169,7 +192,7 @@ class DeepFeatures(Problem):
         """Learner, target, readout and the root of the inputs' covariance of one seed."""
         from ..laws.layers import drawn_pair
 
-        return drawn_pair(self.learner, self.target, self.readout, self.spectrum, dim, seed, self.shared)
+        return drawn_pair(self.learner, self.target, self.readout, self.spectrum, dim, seed, self.shared, self.correlation)
 
     def simulate(self, dim: int | None = None, seeds: Any = 8, **options):
         """The experiment: draw the networks, train the readout on their features, measure on fresh samples; for every seed.
@@ -186,10 +209,9 @@ class DeepFeatures(Problem):
         if self.surrogate:
             return self._simulate_surrogate(dim, seeds, options)
         check.names("simulate", options, ("test_samples", "progress", *check.keywords(minimise, without=_OWN)))
-        m = self.model
         trials = simulate(
-            lambda seed: Setting(*self._networks(dim, seed)), m.loss, m.response, alpha=float(m.alpha), dim=dim, seeds=seeds,
-            weight_decay=float(m.weight_decay), intercept=bool(self.intercept), observables=dict(m.observables),
+            lambda seed: Setting(*self._networks(dim, seed)), _loss(self.loss), self._outcome, alpha=float(self.alpha), dim=dim,
+            weight_decay=float(self.weight_decay), seeds=seeds, intercept=bool(self.intercept), observables=self._observables,
             settings={"problem": repr(self)}, **options,
         )  # fmt: skip
         return self._with_train_mse(trials)
