@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import quenched as qn
+from quenched.numerics.density import spectral_density
 
 GLM = qn.problems.GeneralizedLinear
 ACCURATE = dict(tol=1e-10, quadrature_tol=1e-7)
@@ -79,3 +80,44 @@ def test_phase_diagram_of_attention(benchmark):
 def test_hinge_written_by_hand(benchmark):
     assert HINGE_BY_HAND.solve(**ACCURATE).converged  # compiles
     benchmark(lambda: HINGE_BY_HAND.solve(**ACCURATE))
+
+
+def _features(loss, **parameters):
+    network = qn.laws.DeepNetwork(width_ratios=[1.5, 1.25], activations="tanh")
+    target = qn.laws.DeepNetwork(width_ratios=[1.25], activations="sign")
+    return qn.problems.DeepFeatures(network, target, loss, alpha=2.0, weight_decay=0.1, **parameters)
+
+
+@pytest.mark.parametrize("loss", ["square", "logistic", "hinge"])
+def test_deep_features(benchmark, loss):
+    """Averaged weights: the square loss below 5 ms, others below 100 ms."""
+    problem = _features(loss)
+    assert problem.solve(**ACCURATE).converged  # compiles
+    benchmark(lambda: problem.solve(**ACCURATE))
+
+
+def test_deep_features_in_closed_form(benchmark):
+    problem = _features("square")
+    problem.ridge()
+    benchmark(problem.ridge)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "hard_tanh"])
+def test_learning_curve_of_given_weights(benchmark, activation):
+    """100 sample sizes for d = p = 2000, from the weights on: below 10 s."""
+    learner = qn.laws.DeepNetwork((2000, 2000), activation).draw(seed=0)
+    target = qn.laws.DeepNetwork((2000, 2000), "sign").draw(seed=1)
+    readout = np.random.default_rng(2).standard_normal(2000)
+
+    def curve():
+        problem = qn.problems.DeepFeatures(learner, target, "square", 1.0, 0.1, 0.1, readout=readout)
+        return problem.ridge(alpha=np.geomspace(0.1, 10, 100))
+
+    assert np.all(np.isfinite(curve().test_mse))  # compiles
+    benchmark.pedantic(curve, rounds=2)
+
+
+def test_spectral_density(benchmark):
+    chain = _features("square").law.chain
+    spectral_density(chain, 0.625)  # compiles
+    benchmark.pedantic(lambda: spectral_density(chain, 0.625), rounds=3)

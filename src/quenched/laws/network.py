@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,10 +31,8 @@ class Moments(NamedTuple):
 
     def linear_part(self, since: int) -> np.ndarray:
         """The product of the linear parts of all layers after layer ``since``, (p_L, p_since)."""
-        product = np.eye(len(self.mean[since]))
-        for one in self.response[since:]:
-            product = one @ product
-        return product
+        parts = self.response[since:]
+        return functools.reduce(lambda before, one: one @ before, parts) if parts else np.eye(len(self.mean[since]))
 
 
 class LowRankWarning(UserWarning):
