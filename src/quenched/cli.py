@@ -26,7 +26,8 @@ Compiled functions are kept in your cache directory (set QUENCHED_CACHE to move 
 #: Figures by name; known here without importing what draws them.
 _FIGURES = (
     "glm", "mixture", "phase-retrieval", "message-passing", "digits", "dae-noise", "dae-transition", "dae-real-data",
-    "attention-transition", "attention-phase-diagram", "attention-counting",
+    "attention-transition", "attention-phase-diagram", "attention-counting", "deep-rf",
+    "implicit-regularisation",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.

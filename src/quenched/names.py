@@ -40,12 +40,26 @@ NAMES = {
     "readout": Name(r"readout of the target $\theta_*$", "1", "the target's own readout"),
     "shared": Name("shared layers", "layers", "how many first layers learner and target have in common"),
     "correlation": Name("correlated layers", "1", "correlation of the target's weights with the learner's, layer by layer"),
+    "widths": Name("widths", "1", "widths of the target's layers, inputs first, or over the input dimension"),
+    "activations": Name("activations", "1", "activations of the target's hidden layers"),
+    "task": Name("task", "1", "regression or classification"),
+    "weight_variances": Name(r"weight variances $\Delta_l$", "1", "variances of the weights of the target's hidden layers"),
+    "readout_variance": Name(r"readout variance $\Delta_a$", "1", "variance of the weights of the target's readout"),
     "surrogate": Name("Gaussian surrogate", "1", "whether Gaussian features stand for the networks' own"),
     # observables
     "test_error": Name("test error", "fraction of wrong labels", "probability of a wrong label on fresh data"),
     "test_mse": Name("test mean square", "label units squared", "mean square distance to the clean target, fresh data"),
     "test_mse_noisy": Name(
         "test mean square, noisy labels", "label units squared", "mean square distance to the noisy label, fresh data"
+    ),
+    "test_mse_clean": Name(
+        "test mean square, clean target", "label units squared", "mean square distance to the target itself, fresh data"
+    ),
+    "test_error_clean": Name(
+        "test error, clean labels", "fraction of wrong labels", "probability of a sign other than the target's own, fresh data"
+    ),
+    "mutual_information": Name(
+        "mutual information per dimension", "nats", "information that the labels hold about the target, per dimension"
     ),
     "test_loss": Name("test loss", "loss units", "mean loss on fresh data"),
     "train_loss": Name("training loss", "loss units", "mean loss per training sample, without the penalty"),

@@ -3,6 +3,7 @@
 from .attention import Attention
 from .autoencoder import DenoisingAutoencoder
 from .base import Problem, SolveError, SolveWarning, solve_many
+from .bayes_deep import BayesOptimalDeep
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
 from .deep_features import DeepFeatures
@@ -16,7 +17,7 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Attention", "Committee", "DeepFeatures", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
+    "Attention", "BayesOptimalDeep", "Committee", "DeepFeatures", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
     "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal",
     "Transition", "Tuned", "find_transition", "follow", "landscape", "solve_many",
 ]

@@ -331,11 +331,19 @@ class Attention(Problem):
             )  # fmt: skip
 
         def gap(u):
-            return float(branch.at(float(np.exp(u)))["test_mse"]) - level
+            alpha = float(np.exp(u))
+            solution = branch.at(alpha)
+            if solution is None:  # the branch is not continued from its neighbours there
+                solution = self.replace(alpha=alpha).solve("semantic", **options)
+                if solution.branch != "semantic" or solution.residual > options.get("tol", 1e-8):
+                    raise SolveError(f"the semantic branch is not found at alpha = {alpha:.6g}, between points where it is")
+                branch.found[alpha] = solution
+            return float(solution["test_mse"]) - level
 
         u = brentq(gap, *np.log(cell), xtol=0.1 * check.positive("rtol", rtol))
         slope = abs(gap(min(u + 10 * rtol, np.log(cell[1]))) - gap(max(u - 10 * rtol, np.log(cell[0])))) / (20.0 * rtol)
-        solution = branch.at(float(np.exp(u)))
+        gap(u)
+        solution = branch.found[float(np.exp(u))]
         error = rtol + solution.quadrature_error * float(solution["test_mse"]) / slope
         return float(np.exp(u)), float(np.exp(u) * error)
 

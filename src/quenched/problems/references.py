@@ -29,6 +29,13 @@ _ENTRIES = {
   title={Asymptotics of learning with deep structured (random) features},
   author={Schr{\\"o}der, Dominik and Dmitriev, Daniil and Cui, Hugo and Loureiro, Bruno},
   journal={arXiv:2402.13999}, year={2024}}""",
+    "cui2023bayes": """@article{cui2023bayes,
+  title={Bayes-optimal learning of deep random networks of extensive-width},
+  author={Cui, Hugo and Krzakala, Florent and Zdeborov{\\'a}, Lenka}, journal={arXiv:2302.00375}, year={2023}}""",
+    "maillard2024quadratic": """@article{maillard2024quadratic,
+  title={Bayes-optimal learning of an extensive-width neural network from quadratically many samples},
+  author={Maillard, Antoine and Troiani, Emanuele and Martin, Simon and Krzakala, Florent and Zdeborov{\\'a}, Lenka},
+  journal={arXiv:2408.03733}, year={2024}}""",
     "aubin2018committee": """@article{aubin2018committee,
   title={The committee machine: computational to statistical gaps in learning a two-layers neural network},
   author={Aubin, Benjamin and Maillard, Antoine and Barbier, Jean and Krzakala, Florent and Macris, Nicolas and
