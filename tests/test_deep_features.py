@@ -240,6 +240,13 @@ def test_given_weights_agree_with_the_average():
         np.testing.assert_allclose(averaged.ridge().test_mse, problem.ridge().test_mse, rtol=0.03)
 
 
+def test_neighbours_share_the_law_of_their_features():
+    one = ridge_problem("A").instance(seed=0)
+    assert one.replace(alpha=3.0).law is one.law and one.replace(intercept=True).law is not one.law
+    grid = qn.sweep(one, over={"alpha": [1.0, 3.0]})
+    np.testing.assert_allclose(grid["test_mse"], one.ridge(alpha=[1.0, 3.0]).test_mse, rtol=1e-6)
+
+
 def test_moments_of_a_network_against_samples():
     """The neuron-wise recursion, with biases, a mean at depth two and a trained-like row norm."""
     rng = np.random.default_rng(0)

@@ -134,24 +134,25 @@ def curve(data, observable: str, x: str | None = None, *, ax=None, log: str = ""
     return ax
 
 
-def landscape(problem, over: str, at, *, ax=None, starts=None, direction=None, **options):
+def landscape(problem, over: str | None = None, at=None, *, ax=None, starts=None, direction=None, **options):
     """The free energy with one overlap held at the values ``at``: one line a branch, which shows why a transition happens.
 
     Filled circles are the branches themselves, triangles the barriers, dotted lines the spinodals, where the curvature of the
     lowest curve changes sign. ``over`` is ``"m"`` or ``"theta"``; ``starts``, ``direction`` and ``options`` as for
-    ``problem.landscape``, which gives the numbers (and whose result is taken as ``problem`` too). Returns the Axes.
+    ``problem.landscape``, which gives the numbers; its result alone is taken too. Returns the Axes.
     """
     found = problem if hasattr(problem, "curves") else problem.landscape(over, at, starts, direction, **options)
+    at = np.concatenate([curve.value for curve in found.curves.values()])
     ax = axes(ax)
     for (name, curve), colour in zip(found.curves.items(), COLOURS, strict=False):
         ax.plot(curve.value, curve.energy, color=colour, label=name, zorder=2)
-        if at[0] <= curve.place <= at[-1]:
+        if at.min() <= curve.place <= at.max():
             ax.plot(curve.place, curve.level, "o", color=colour, zorder=3)
     for k, (x, energy) in enumerate(found.barriers):
         ax.plot(x, energy, "^", color="0.2", zorder=3, label="barrier" if k == 0 else "_barrier")
     for k, x in enumerate(found.spinodals):
         ax.axvline(x, color="0.6", ls=":", lw=0.8, zorder=1, label="spinodal" if k == 0 else "_spinodal")
-    ax.set_xlabel(f"{label(over)}, held")
+    ax.set_xlabel(f"{label(found.over)}, held")
     ax.set_ylabel(label("free_energy"))
     ax.legend()
     return ax

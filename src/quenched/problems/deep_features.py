@@ -105,12 +105,8 @@ class DeepFeatures(Problem):
     @functools.cached_property
     def law(self):
         """The :class:`~quenched.laws.FeatureLaw` of the features and the target."""
-        from ..laws.readout import feature_law
-
-        return feature_law(
-            self.learner, self.target, self.spectrum, shared=self.shared, matched=len(self.correlation), readout=self.readout,
-            intercept=bool(self.intercept),
-        )  # fmt: skip
+        given = _Same(self.learner), _Same(self.target), _Same(self.spectrum), _Same(self.readout)
+        return _law(*given, self.shared, len(self.correlation), bool(self.intercept))
 
     @property
     def _outcome(self):
@@ -240,6 +236,29 @@ class DeepFeatures(Problem):
         if not self._regression:
             return trials
         return trials.map(lambda row: {**row, "train_mse": 2.0 * row["train_loss"]})
+
+
+class _Same:
+    """An object as a key: equal to itself only."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return self.value is other.value
+
+    def __hash__(self):
+        return id(self.value)
+
+
+@functools.lru_cache(maxsize=32)
+def _law(learner, target, spectrum, readout, shared, matched, intercept):
+    """The law of the features, once for problems that differ in other parameters: given weights cost a spectrum each time."""
+    from ..laws.readout import feature_law
+
+    return feature_law(
+        learner.value, target.value, spectrum.value, shared=shared, matched=matched, readout=readout.value, intercept=intercept
+    )
 
 
 def _inputs_of(learner):

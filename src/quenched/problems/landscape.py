@@ -111,7 +111,9 @@ def _curve(problem, name, branch, over, at, direction, options) -> Curve:
             found[float(x)] = energy, start
     values = np.array(sorted(found))
     energies, overlaps = (tuple(found[x][k] for x in values) for k in (0, 1))
-    return Curve(values, np.array(energies), overlaps, place, float(branch["free_energy"]))
+    # on the nodes of the curve: the branch itself may have been solved on finer ones
+    here = _held(problem, own, frozen, over, direction, place, options)
+    return Curve(values, np.array(energies), overlaps, place, here[0] if here else float(branch["free_energy"]))
 
 
 def _moved(problem, overlaps, over, direction, x):
