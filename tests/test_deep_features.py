@@ -134,6 +134,62 @@ def test_convex_losses_as_published(name):
         np.testing.assert_allclose(solution["m"], 1.328273, atol=1e-6)
 
 
+OUTLIERS = qn.losses.NoiseMixture([0.8, 0.2], [0.05, 4.0])
+
+
+def half_huber(h, label):
+    r = jnp.abs(h - label)
+    return jnp.where(r < 0.7, 0.5 * r**2, 0.7 * (r - 0.35))
+
+
+#: Name: learner, target, loss, n, weight_decay, and published test mse, training loss, |w|^2 / p, V, q, m (d = 300).
+ROBUST = {
+    "U1": (
+        net([400], "tanh", 300), net([450], "tanh", 300), half_huber, 600, 0.1,
+        (0.268274, 0.175914, 0.899003, 0.746199, 0.327619, 0.226820),
+    ),
+    "U2": (
+        net([400, 350], ("erf", "tanh"), 300), net([450], "sign", 300), "absolute", 900, 0.1,
+        (0.881325, 0.684274, 3.066495, 0.322005, 0.541653, 0.330164),
+    ),
+}  # fmt: skip
+
+
+def robust_problem(name):
+    learner, target, loss, n, weight_decay, _ = ROBUST[name]
+    return DeepFeatures(learner, target, loss, n / 300, weight_decay, response=OUTLIERS)
+
+
+@pytest.mark.parametrize("name", [pytest.param("U1", marks=pytest.mark.slow), "U2"])
+def test_robust_losses_as_published(name):
+    solution = robust_problem(name).solve()
+    assert solution.result
+    found = [float(solution[key]) for key in ("test_mse", "train_loss", "Q")]
+    found += [float(solution[key][0]) for key in ("V", "q", "theta")]
+    np.testing.assert_allclose(found, ROBUST[name][-1], rtol=1.5e-6, atol=6e-7)
+    np.testing.assert_allclose(solution["test_mse_noisy"] - solution["test_mse"], OUTLIERS.variance, rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROBUST)
+def test_robust_losses_on_actual_networks(name):
+    problem = robust_problem(name)
+    trials = problem.replace(learner=bigger(problem.learner), target=bigger(problem.target)).simulate(seeds=8, test_samples=4000)
+    solution = problem.solve()
+    for key in ("test_mse", "train_loss", "Q"):
+        estimate, value = trials[key], float(solution[key])
+        assert abs(estimate.mean - value) < 3.5 * (estimate.standard_error + 2.0 * value / 400)
+
+
+def test_outliers_belong_to_deep_features():
+    with pytest.raises(TypeError, match="DeepFeatures only"):
+        qn.SequenceProblem(qn.laws.single(), "square", 1.0, 0.1, response=OUTLIERS).solve()
+    square = robust_problem("U2").replace(loss="square", learner=net([400], "tanh", 300))
+    np.testing.assert_allclose(square.solve(tol=1e-10)["test_mse"], square.ridge().test_mse, rtol=1e-8)
+    with pytest.raises(ValueError, match="variances must be non-negative"):
+        qn.losses.NoiseMixture([1.0], [-1.0])
+
+
 def test_fully_shared_targets_want_a_weight_decay_of_the_noise():
     problem = ridge_problem("all layers shared")
     np.testing.assert_allclose(problem.optimal_ridge(alpha=[0.5, 1.5, 4.0]).weight_decay, 0.1, rtol=1e-6)

@@ -42,6 +42,7 @@ class FeatureLaw(Law):
     - ``A``: ``u^T (Omega + kappa)^-1 u`` with ``u = Cov(phi, h_*)``.
     - ``size``: p / d, features per input dimension. ``alpha`` stays n / d; the engine divides by the size.
     - ``rho``: the variance of h_*. By default ``A(0)``, so that the features hold all of the target: then A must be right at 0.
+    - ``noise``: a mixture of normal noises on the target, ``(weights (C,), variances (C,))``: target and outcome are one.
     - ``intercept``: whether an unpenalised constant is added to h. Features whose mean is not zero train as if there were one.
 
     Instead of D and A, ``chain=`` takes a :class:`~quenched.numerics.resolvent.Chain`, which knows both.
@@ -61,9 +62,10 @@ class FeatureLaw(Law):
     functions: Any
     rho: Any
     size: Any
+    noise: Any  # None, or the weights and the variances of a mixture: a second covariance, which no weight sees
     free: tuple = eqx.field(static=True)
 
-    def __init__(self, D=None, A=None, size=1.0, rho=None, intercept=False, *, chain=None):
+    def __init__(self, D=None, A=None, size=1.0, rho=None, intercept=False, *, chain=None, noise=None):
         if (chain is None) == (D is None and A is None):
             raise ValueError("D and A, or chain, must be given: two functions of kappa, or a Chain that knows both")
         if chain is not None:
@@ -81,6 +83,12 @@ class FeatureLaw(Law):
             rho = _at_zero(self.functions)
         self.rho = rho if check.traced(rho) else np.asarray(check.positive("rho", rho))
         self.size, self.free = size_leaf(size), (True,) * bool(intercept)
+        if noise is not None:
+            weights, variances = check.probabilities("noise", noise[0]), check.array("noise", noise[1])
+            noise = weights, check.array("noise", variances, shape=np.shape(weights))
+            if np.any(variances < 0.0):
+                raise ValueError(f"noise must have variances of at least 0, got {variances.tolist()}")
+        self.noise = noise
 
     @property
     def chain(self) -> Chain | None:
@@ -88,14 +96,19 @@ class FeatureLaw(Law):
         return self.functions if isinstance(self.functions, Chain) else None
 
     def labels(self) -> Labels:
-        """One label."""
+        """One label, or one for each component of the noise."""
         A = len(self.free)
-        return Labels(np.ones(1), np.ones((1, 1, A)), np.ones((1, 1, 1)), np.zeros(1, dtype=int))
+        if self.noise is None:
+            return Labels(np.ones(1), np.ones((1, 1, A)), np.ones((1, 1, 1)), np.zeros(1, dtype=int))
+        weights, variances = self.noise
+        C, xp = len(weights), jnp if check.traced(variances) else np
+        return Labels(weights, np.ones((C, 1, A)), xp.stack([xp.ones(C), variances], -1)[:, None], np.zeros(C, dtype=int))
 
     def targets(self) -> tuple:
-        """``rho`` (1, 1, 1) and ``m_star`` (A, 1) = 0."""
+        """``rho`` (B, 1, 1) and ``m_star`` (A, 1) = 0; B = 2 where there is noise, of variance one in its own covariance."""
         xp = jnp if check.traced(self.rho) else np
-        return xp.reshape(self.rho, (1, 1, 1)), np.zeros((len(self.free), 1))
+        rho = xp.reshape(self.rho, (1, 1, 1))
+        return rho if self.noise is None else xp.concatenate([rho, np.ones((1, 1, 1))]), np.zeros((len(self.free), 1))
 
     def potential(self, hats: Conjugates, ridge):
         """The scalar potential (see the class) for one unit; ``ridge`` may be complex where D and A may."""
@@ -112,14 +125,15 @@ class FeatureLaw(Law):
         D, A, dD, dA = self.functions.slopes(kappa)
         q = (q_hat * (D + kappa * dD) + theta_hat**2 * (A + kappa * dA)) / V_hat**2
         Q = -(q_hat * dD + theta_hat**2 * dA) / V_hat**2
-        one = jnp.ones((1, 1, 1))
+        one = jnp.zeros_like(hats.q_hat).at[0].set(1.0)
         return Overlaps(V=D / V_hat * one, q=q * one, m=jnp.zeros_like(hats.m_hat), theta=theta_hat * A / V_hat * one, Q=Q * one[0])
 
     def population(self, seed, d) -> Population:
         """p = round(size d) features in their eigenbasis, and the part of the target that is linear in them."""
         chain = self.chain
-        if chain is None or chain.layers:
-            raise TypeError("FeatureLaw draws surrogates only from a chain without layers: the covariance of given features")
+        if chain is None or chain.layers or self.noise is not None:
+            raise TypeError("FeatureLaw draws surrogates only from a chain without layers (the covariance of given features), and "
+                            "without noise of its own")  # fmt: skip
         omega = np.asarray(chain.eigenvalues)
         gram = np.where(omega > 0.0, chain.target / np.where(omega > 0.0, omega, 1.0) ** 2, 0.0)
         spectrum = SpectralLaw(chain.weights, omega, gram[:, None, None])

@@ -2,7 +2,7 @@
 
 from .base import Loss
 from .named import NAMED, absolute, as_loss, hinge, huber, logistic, softmax, square
-from .response import Additive, Finite, Flip, Link, Probit, Response, Sign
+from .response import Additive, Finite, Flip, Link, NoiseMixture, Probit, Response, Sign
 
 __all__ = [
     "NAMED",
@@ -11,6 +11,7 @@ __all__ = [
     "Flip",
     "Link",
     "Loss",
+    "NoiseMixture",
     "Probit",
     "Response",
     "Sign",

@@ -70,6 +70,38 @@ class Additive(Response):
         return target + np.sqrt(self.noise) * rng.standard_normal(target.shape)
 
 
+class NoiseMixture(Response):
+    """``y = h_* + sqrt(variance_k) z``, the component k with its weight: noise with outliers, for :class:`DeepFeatures`.
+
+    >>> NoiseMixture([0.8, 0.2], [0.05, 4.0]).variance
+    0.84
+    """
+
+    weights: Any
+    variances: Any
+
+    def __post_init__(self):
+        weights, variances = check.probabilities("weights", self.weights), check.array("variances", self.variances)
+        check.array("variances", variances, shape=weights.shape)
+        if np.any(variances < 0.0):
+            raise ValueError(f"variances must be non-negative, got {variances.tolist()}")
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "variances", variances)
+
+    @property
+    def variance(self) -> float:
+        """The variance of the noise."""
+        return float(self.weights @ self.variances)
+
+    @property
+    def additive_variance(self):
+        raise TypeError("NoiseMixture is a response of quenched.problems.DeepFeatures only, whose law has a place for it")
+
+    def draw(self, rng, target):
+        k = rng.choice(len(self.weights), target.shape, p=self.weights)
+        return target + np.sqrt(self.variances)[k] * rng.standard_normal(target.shape)
+
+
 def _step_cdf(x, variance):
     """P(x + sqrt(variance) z > 0), also at variance = 0."""
     positive = variance > 0.0

@@ -116,23 +116,39 @@ class DeepFeatures(Problem):
         return kinds[self.response](self.noise) if isinstance(self.response, str) else self.response
 
     @property
+    def _noise_variance(self):
+        from ..losses import NoiseMixture
+
+        outcome = self._outcome
+        return outcome.variance if isinstance(outcome, NoiseMixture) else outcome.additive_variance
+
+    @property
     def _observables(self) -> dict:
         return {"test_error": _error} if self._outcome.outcomes is not None else {"test_mse": _mse, "test_mse_noisy": _mse_noisy}
 
     def _model(self):
+        from ..laws import FeatureLaw
         from ..limit.model import Model, target_reads
+        from ..losses import Additive, NoiseMixture
 
+        law, outcome = self.law, self._outcome
+        if isinstance(outcome, NoiseMixture):  # noise of several sizes is a part of the target that no feature sees
+            noise = outcome.weights, outcome.variances
+            law = FeatureLaw(chain=law.chain, size=law.size, rho=law.rho, intercept=any(law.free), noise=noise)
+            outcome = Additive(0.0)
         return Model(
-            law=self.law, response=self._outcome, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
-            loss=_loss(self.loss), units=1, observables=tuple(self._observables.items()), reads=target_reads(self.law), frozen=(),
+            law=law, response=outcome, alpha=self.alpha, weight_decay=self.weight_decay, params={}, scalars={},
+            loss=_loss(self.loss), units=1, observables=tuple(self._observables.items()), reads=target_reads(law), frozen=(),
         )  # fmt: skip
 
     @property
     def _regression(self) -> bool:
-        return isinstance(self.loss, str) and self.loss == "square" and self._outcome.additive_variance is not None
+        return isinstance(self.loss, str) and self.loss == "square" and self._outcome.outcomes is None
 
     def _solution(self, found, solved, branch):
         extra = {"train_mse": 2.0 * found["train_loss"]} if self._regression else {}
+        if self.model.law.noise is not None:  # which the solved target holds
+            extra["test_mse"] = found["test_mse_noisy"] - self._outcome.variance
         return super()._solution({**found, **extra}, solved, branch)
 
     def ridge(self, alpha=None, weight_decay=None, noise=None):
@@ -152,7 +168,7 @@ class DeepFeatures(Problem):
         if not self._regression:
             raise ValueError(f"ridge is the closed form of the square loss on additive noise, got loss {self.loss!r}, "
                              f"response {self.response!r}")  # fmt: skip
-        noise = self._outcome.additive_variance if noise is None else noise
+        noise = self._noise_variance if noise is None else noise
         return feature_ridge(
             self.law, self.alpha if alpha is None else alpha, self.weight_decay if weight_decay is None else weight_decay, noise
         )
@@ -171,7 +187,7 @@ class DeepFeatures(Problem):
         from ..limit.feature_ridge import optimal_ridge
 
         self.ridge()  # refuses other losses
-        noise = self._outcome.additive_variance if noise is None else noise
+        noise = self._noise_variance if noise is None else noise
         return optimal_ridge(self.law, self.alpha if alpha is None else alpha, noise)
 
     def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
