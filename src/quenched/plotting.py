@@ -145,7 +145,8 @@ def landscape(problem, over: str | None = None, at=None, *, ax=None, starts=None
     at = np.concatenate([curve.value for curve in found.curves.values()])
     ax = axes(ax)
     for (name, curve), colour in zip(found.curves.items(), COLOURS, strict=False):
-        ax.plot(curve.value, curve.energy, color=colour, label=name, zorder=2)
+        ax.plot(*_smooth(curve.value, curve.energy), color=colour, label=name, zorder=2)
+        ax.plot(curve.value, curve.energy, ".", color=colour, ms=3, zorder=2)
         if at.min() <= curve.place <= at.max():
             ax.plot(curve.place, curve.level, "o", color=colour, zorder=3)
     for k, (x, energy) in enumerate(found.barriers):
@@ -156,6 +157,16 @@ def landscape(problem, over: str | None = None, at=None, *, ax=None, starts=None
     ax.set_ylabel(label("free_energy"))
     ax.legend()
     return ax
+
+
+def _smooth(x, y):
+    """The cubic spline through points of a smooth curve, where there are enough of them."""
+    from scipy.interpolate import CubicSpline
+
+    if len(x) < 4:
+        return x, y
+    fine = np.linspace(x[0], x[-1], 200)
+    return fine, CubicSpline(x, y)(fine)
 
 
 def deviations(names, values, *, ax=None):
