@@ -347,6 +347,95 @@ def test_rows_that_depend_on_earlier_weights():
     assert abs(difference.mean()) < 3.5 * difference.std(ddof=1) / 2 + 0.02
 
 
+def test_means_along_structured_rows():
+    """relu, then rows of covariance 0.6^|i - j|, which see the constant of the layer before four times over."""
+    i = np.arange(250)
+    learner = net([250, 220], ("relu", "tanh"), 200, weight_covariances=[None, 0.6 ** np.abs(i[:, None] - i)])
+    problem = DeepFeatures(learner, None, "square", 1.5, 0.05, 0.05)
+    drawn = [problem.instance(seed=seed).ridge().df1 for seed in range(4)]
+    np.testing.assert_allclose(np.mean(drawn), problem.ridge().df1, rtol=0.02)
+
+
+@pytest.mark.parametrize(("activation", "biases"), [("relu", 10.0), ("relu6", 1.0), ("gelu", 10.0)])
+def test_neurons_that_are_switched_off(activation, biases):
+    problem = DeepFeatures(net([250, 220], activation, 200, biases=biases), None, "square", 1.5, 0.05, 0.05)
+    np.testing.assert_allclose(problem.instance(seed=0).ridge().df1, problem.ridge().df1, rtol=0.05)
+
+
+def test_rows_that_do_not_see_some_neurons():
+    rows = np.r_[np.zeros(60), np.ones(190)]
+    problem = DeepFeatures(net([250, 220], "tanh", 200, weight_covariances=[None, rows]), None, "square", 1.5, 0.05, 0.05)
+    np.testing.assert_allclose(problem.instance(seed=0).ridge().df1, problem.ridge().df1, rtol=0.02)
+
+
+def test_what_has_no_linear_part_is_refused_as_a_learner_and_pure_noise_as_a_target():
+    with pytest.raises(ValueError, match="no linear part"):
+        DeepFeatures(net([200], "quadratic", 200), None, "square", 1.5, 0.05).ridge()
+    problem = DeepFeatures(net([200], "tanh", 200), net([200], "quadratic", 200), "square", 1.5, 0.05)
+    np.testing.assert_allclose(problem.optimal_ridge().ridge.test_mse, float(problem.law.rho), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_optimal_ridge_in_any_units(size):
+    problem = DeepFeatures(net([600], "relu"), net([500], "sign"), "square", 2.0, 0.1, spectrum=np.full(400, size))
+    grid = np.geomspace(0.05, 5.0, 2001)
+    errors = problem.ridge(weight_decay=size * grid).test_mse
+    np.testing.assert_allclose(problem.optimal_ridge().weight_decay / size, grid[np.argmin(errors)], rtol=2e-3)
+    assert 0 < np.argmin(errors) < 2000
+    shared = ridge_problem("all layers shared", noise=size)
+    np.testing.assert_allclose(shared.optimal_ridge().weight_decay, size, rtol=1e-2)
+
+
+def test_no_ridge_on_features_of_low_rank():
+    """Linear features, p = 2 d: rank d, n = 1.5 d; the interpolator is least squares on the inputs."""
+    linear = DeepNetwork((200, 400), "linear")
+    problem = DeepFeatures(linear, None, "square", 1.5, 0.1, 0.1)
+    inputs = DeepFeatures(DeepNetwork((200,)), None, "square", 1.5, 0.1, 0.1)
+    want = inputs.ridge(weight_decay=0.0).test_mse
+    np.testing.assert_allclose(problem.ridge(weight_decay=0.0).test_mse, want, rtol=1e-6)
+    given = problem.instance(seed=0).ridge(weight_decay=[0.0, 1e-8])
+    np.testing.assert_allclose(given.test_mse[0], want, rtol=0.02)
+    np.testing.assert_allclose(given.norm[0], given.norm[1], rtol=1e-5)
+
+
+def test_a_layered_chain_knows_what_its_features_hold_of_the_target(x64):
+    law = ridge_problem("A").law
+    with pytest.raises(ValueError, match="D and A, or chain"):
+        FeatureLaw()
+    np.testing.assert_allclose(FeatureLaw(chain=law.chain, size=1.5).rho, law.chain(1e-9)[1], rtol=1e-6)
+
+
+def test_instances_of_given_networks_draw_the_readout_of_a_seed():
+    given = ridge_problem("A").instance(seed=0).replace(readout=None)
+    one, two = given.instance(seed=1), given.instance(seed=2)
+    assert one.learner is given.learner and not np.array_equal(one.readout, two.readout)
+    assert np.array_equal(one.readout, given._networks(None, 1)[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"spectrum": 2.0}, "spectrum must have the shape"), ({"spectrum": np.ones(100)}, "agree on the input dimension"),
+        ({"spectrum": np.zeros(400)}, "spectrum must not be zero"), ({"correlation": [0.5]}, "with the same widths"),
+        ({"target": net([500], "sign", 100)}, "agree on the input dimension"), ({"shared": True}, "shared must be a whole number"),
+        ({"correlation": 0.5}, "correlation must be a list"),
+    ],
+)  # fmt: skip
+def test_refusals_of_what_does_not_fit(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ridge_problem("A", **change)
+
+
+def test_shared_layers_are_the_same_in_all():
+    one = ridge_problem("one layer shared").instance(seed=0)
+    other = Network(one.target.weights, ("relu", "erf"))
+    with pytest.raises(ValueError, match="the same in all"):
+        one.replace(target=other)
+    rows = DeepNetwork((200, 250), "tanh", weight_covariances=[np.linspace(0.1, 1.9, 200)])
+    with pytest.raises(ValueError, match="got a SpectralLaw"):
+        DeepFeatures(rows, None, "square", 1.0, 0.1, spectrum=qn.laws.SpectralLaw([0.5, 0.5], [1.0, 2.0]))
+
+
 def test_matched_layers_generalise_shared_ones():
     """Weights that are the same are a case of correlated ones; independent weights are matched to nothing."""
     shared = ridge_problem("one layer shared").instance(seed=0)

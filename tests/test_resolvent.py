@@ -85,6 +85,8 @@ def test_stieltjes_of_deep_features_as_published():
     np.testing.assert_allclose(found, want, atol=1e-6)
     with pytest.raises(ValueError, match="imaginary part"):
         stieltjes(two_layers(), 1.0, 1.0 - 1j)
+    with pytest.raises(ValueError, match="z must not be 0"):
+        stieltjes(two_layers(), 1.0, 0.0)
 
 
 @pytest.mark.parametrize("aspect", [0.25, 1.0, 4.0])
@@ -103,6 +105,11 @@ def test_two_separate_intervals_and_moments():
     np.testing.assert_allclose(np.sum(law.weights * law.density, axis=1), 0.5, atol=1e-6)  # each atom keeps its mass
     np.testing.assert_allclose(np.sum(law.weights * law.density * law.x), 10.5, rtol=1e-6)
     np.testing.assert_allclose(np.sum(law.weights * law.density * law.x**2), (1 + 400) / 2 + 0.1 * 10.5**2, rtol=1e-6)
+
+
+def test_small_eigenvalues_behind_a_gap_are_seen():
+    law = spectral_density(Chain([0.5, 0.5], [1e-6, 1.0], [0.0, 0.0]), 0.1)
+    assert law.edges.shape == (2, 2) and abs(law.mass - 1.0) < 1e-6
 
 
 def test_a_population_needs_layers():
@@ -131,7 +138,7 @@ def test_a_chain_is_its_forward_recursion(kind, x64):
     np.testing.assert_allclose(second, [(up - 2 * D + down) / h**2, (above - 2 * A + below) / h**2], rtol=1e-3)
     np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(lambda k: jnp.stack(chain(k))))(kappa), second, rtol=1e-8)
     zeta, aspect = 0.05, 0.75
-    kappa = chain.effective_ridge(zeta, aspect)
+    kappa = chain.at_ridge(zeta, aspect)[0]
     np.testing.assert_allclose(kappa * (1.0 - aspect * chain(kappa)[0]), zeta, rtol=1e-10)
 
 

@@ -65,8 +65,8 @@ def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=
     - ``make(seed)`` -> :class:`Setting`; ``loss``, ``response``, ``observables``: as for :func:`quenched.finite.simulate.simulate`.
     - ``options`` go to :func:`quenched.finite.minimise.minimise`.
 
-    Per seed: ``q`` = Var h and ``theta`` = Cov(h, h_*) on ``test_samples`` fresh samples, ``Q`` = |w|^2 / p, ``m`` (a fitted
-    constant), ``train_loss``, ``free_energy`` and the observables, fresh too.
+    Per seed: ``q`` = Var h and ``theta`` = Cov(h, h_*) on ``test_samples`` fresh samples, ``Q`` = |w|^2 / p, ``m`` = E h (where a
+    constant is fitted), ``train_loss``, ``free_energy`` and the observables, fresh too.
     """
     make_room()
     seeds, rows, n = seed_list(seeds), [], sample_size(alpha, dim)
@@ -97,4 +97,4 @@ def _measured(fit, fresh: Data | Instance) -> dict:
     h, target = fresh.x[:, 0] @ fit.w[:, 0] / np.sqrt(p), fresh.target[:, 0, 0]
     covariance = np.cov(h, target)
     found = {"q": covariance[0, 0], "theta": covariance[0, 1], "Q": float(np.sum(fit.w**2) / p)}
-    return found | ({"m": fit.free[0, 0]} if len(fit.free) else {})
+    return found | ({"m": fit.free[0, 0] + float(np.mean(h))} if len(fit.free) else {})

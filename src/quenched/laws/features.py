@@ -157,8 +157,9 @@ class FeatureLaw(Law):
 def _at_zero(functions) -> float:
     from quenched.numerics.precision import float64
 
-    with float64(True):
-        value = float(functions(jnp.asarray(0.0))[1])
+    layered = isinstance(functions, Chain) and functions.layers
+    with float64(True):  # the recursion of layers has no kappa = 0
+        value = float(functions(jnp.asarray(1e-12 * float(functions.mean_eigenvalue) if layered else 0.0))[1])
     if not np.isfinite(value) or value <= 0.0:
         raise ValueError(f"rho must be given, the variance of the target: A(0) is no positive number, got {value}")
     return value

@@ -67,7 +67,7 @@ class DeepNetwork:
         if (self.widths is None) == (self.width_ratios is None):
             raise ValueError(f"either widths or width_ratios must be given, got {self.widths!r} and {self.width_ratios!r}")
         if self.widths is not None:
-            widths = tuple(check.integer("widths", p) for p in self.widths)
+            widths = tuple(check.integer("widths", p) for p in check.listed("widths", self.widths))
             if not widths:
                 raise ValueError("widths must hold the input dimension at least, got ()")
             set_(self, "widths", widths)
@@ -76,16 +76,19 @@ class DeepNetwork:
             ratios = tuple(check.positive("width_ratios", g) for g in np.atleast_1d(self.width_ratios))
         set_(self, "width_ratios", ratios)
         set_(self, "activations", as_activations(self.activations, self.depth))
-        covariances = (None,) * self.depth if self.weight_covariances is None else tuple(self.weight_covariances)
+        covariances = self.weight_covariances
+        covariances = (None,) * self.depth if covariances is None else tuple(check.listed("weight_covariances", covariances))
         if len(covariances) != self.depth:
             raise ValueError(f"weight_covariances must hold one entry for each of the {self.depth} layers, got {len(covariances)}")
-        set_(self, "weight_covariances", tuple(self._row_covariance(i, c) for i, c in enumerate(covariances)))
+        before = (None,) * self.depth if self.widths is None else self.widths
+        made = tuple(self._row_covariance(i, c, size) for i, (c, size) in enumerate(zip(covariances, before, strict=False)))
+        set_(self, "weight_covariances", made)
         biases = np.broadcast_to(0.0 if self.biases is None else check.array("biases", self.biases), (self.depth,))
         if np.any(biases < 0.0):
             raise ValueError(f"biases must be variances of at least 0, got {biases.tolist()}")
         set_(self, "biases", tuple(float(b) for b in biases))
 
-    def _row_covariance(self, index, value):
+    def _row_covariance(self, index, value, size):
         if value is None or callable(value):
             return value
         name = f"weight_covariances[{index}]"
@@ -94,8 +97,10 @@ class DeepNetwork:
             value = check.covariance(name, value)
         if value.ndim not in (1, 2) or np.any(value < 0.0) * (value.ndim == 1):
             raise ValueError(f"{name} must be eigenvalues of at least 0 or a covariance matrix, got the shape {value.shape}")
-        if self.widths is not None and len(value) != self.widths[index]:
-            raise ValueError(f"{name} must have the size {self.widths[index]} of the layer before, got {len(value)}")
+        if size is not None and len(value) != size:
+            raise ValueError(f"{name} must have the size {size} of the layer before, got {len(value)}")
+        if not np.any(value):
+            raise ValueError(f"{name} must not be zero everywhere")
         return value
 
     @property
@@ -135,17 +140,19 @@ class DeepNetwork:
                 w = rng.standard_normal((width, before))
                 b = np.sqrt(self.biases[layer]) * rng.standard_normal(width)
                 c = self.weight_covariances[layer]
-                c = self._row_covariance(layer, c(list(weights))) if callable(c) else c
+                c = self._row_covariance(layer, c(list(weights)), before) if callable(c) else c
                 if c is not None:
-                    w = w * np.sqrt(c) if c.ndim == 1 else w @ _root(c)
+                    w = w * np.sqrt(c) if c.ndim == 1 else w @ symmetric_root(c)
                 if layer < len(correlation):
                     w = correlation[layer] * like.weights[layer] + np.sqrt(1.0 - correlation[layer] ** 2) * w
             weights.append(w)
             biases.append(b)
         return Network(weights, self.activations, biases, sizes[0])
 
-    def averaged(self, variance: float = 1.0) -> Averaged:
+    def averaged(self, variance: float = 1.0, linear: bool = True) -> Averaged:
         """The layers with their weights averaged out; ``variance`` is ``tr C_1 Omega_0 / d`` (``tr Omega_0 / d`` without layers).
+
+        ``linear``: refuse layers that have no linear part, behind which no chain leads on.
 
         :class:`NotAveraged` where only given weights will do: covariances that depend on earlier layers, or that are no multiple
         of the identity after neurons that differ.
@@ -156,7 +163,12 @@ class DeepNetwork:
             here, spread = self.width_ratios[index], mean2 + self.biases[index]
             z, prob = _neuron_nodes(spread)
             c = neurons(self.activations[index], np.sqrt(spread) * z, np.full(len(z), sees))
-            slope2, noise = c.kappa_1**2, np.maximum(c.kappa_star2, 1e-14 * (c.second + 1e-300) if len(z) > 1 else c.kappa_star2)
+            slope2, noise = c.kappa_1**2, c.kappa_star2
+            if linear and sees * float(prob @ slope2) <= _CENTRED * float(prob @ c.second):
+                raise NotAveraged(f"activations[{index}] = {self.activations[index]!r} has no linear part (kappa_1 = 0): behind it "
+                                  "nothing of the inputs is left that a readout could find in n = alpha d samples")  # fmt: skip
+            if len(z) > 1:  # neurons that are switched off
+                noise = np.maximum(noise, 1e-14 * float(prob @ (slope2 + noise)))
             rows = self.rows(index + 1) if index + 1 < self.depth else None
             if rows is not None and len(rows) > 1 and len(z) > 1:
                 raise NotAveraged(f"weight_covariances[{index + 1}] must be a multiple of the identity after neurons that differ "
@@ -168,8 +180,15 @@ class DeepNetwork:
             mean2 = mean2 if mean2 > _CENTRED * features[-1] else 0.0  # a rounding error of an odd activation
             means.append(mean2)
             scale = 1.0 if rows is None else float(np.mean(rows))
-            sees, mean2, before = features[-1] * scale, mean2 * scale, here
+            # neurons that are alike have means that are: along the constant vector
+            along = self._along_the_constant(index + 1) if mean2 and rows is not None else scale
+            sees, mean2, before = features[-1] * scale, mean2 * along, here
         return Averaged(tuple(layers), tuple(features), tuple(slopes), tuple(means))
+
+    def _along_the_constant(self, index: int) -> float:
+        """``1^T C 1 / p`` of the covariance of the rows of a layer."""
+        c = self.weight_covariances[index]
+        return float(np.sum(c)) / len(c)
 
     def rows(self, index: int) -> np.ndarray | None:
         """The eigenvalues of the covariance of the rows of layer ``index`` (0 for the first), None for the identity."""
@@ -179,9 +198,12 @@ class DeepNetwork:
                              "draw the network, and solve for the weights that it has")  # fmt: skip
         if c is None:
             return None
-        values = c if c.ndim == 1 else np.maximum(np.linalg.eigvalsh(c), 0.0)
+        values = c if c.ndim == 1 else np.linalg.eigvalsh(c)
+        values = np.maximum(values, 1e-12 * values.max())  # rows that see nothing of some neurons
+        if np.ptp(values) == 0.0:
+            return values[:1]
         warn_low_rank(index, np.sum(values**2) / np.sum(values) ** 2, 10**9)
-        return np.unique(values) if np.ptp(values) == 0.0 else values
+        return values
 
 
 def _neuron_nodes(spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +214,7 @@ def _neuron_nodes(spread: float) -> tuple[np.ndarray, np.ndarray]:
     return z, weights / weights.sum()
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
+def symmetric_root(covariance: np.ndarray) -> np.ndarray:
     """The symmetric root."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -224,4 +246,4 @@ def input_root(spectrum, dim: int, seed) -> np.ndarray:
     spectrum = check.array("spectrum", spectrum)
     if len(spectrum) != dim:
         raise ValueError(f"dim must be {len(spectrum)}, the size of spectrum, got {dim}")
-    return np.sqrt(spectrum) if spectrum.ndim == 1 else _root(spectrum)
+    return np.sqrt(spectrum) if spectrum.ndim == 1 else symmetric_root(spectrum)

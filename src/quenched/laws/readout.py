@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from quenched.laws.features import FeatureLaw
-from quenched.laws.layers import DeepNetwork, NotAveraged
+from quenched.laws.layers import DeepNetwork, NotAveraged, symmetric_root
 from quenched.laws.network import Network, neurons, warn_low_rank
 from quenched.laws.pairs import covariance
 from quenched.laws.spectrum import SpectralLaw
@@ -34,6 +34,11 @@ def feature_law(
     for name, network in (("learner", learner), ("target", target)):
         if not isinstance(network, (DeepNetwork, Network)):
             raise ValueError(f"{name} must be a DeepNetwork or a Network, got {type(network).__name__}")
+    own_dims = {network.widths[0] for network in (learner, target) if network.widths}
+    if spectrum is not None and not isinstance(spectrum, SpectralLaw):
+        own_dims.add(len(input_covariance(spectrum)))
+    if len(own_dims) > 1:
+        raise ValueError(f"learner, target and spectrum must agree on the input dimension, got {sorted(own_dims)}")
     if isinstance(learner, DeepNetwork) != isinstance(target, DeepNetwork):
         raise ValueError("learner and target must both be a DeepNetwork (averaged) or both a Network (given weights), got one each")
     if shared > min(len(learner.activations), len(target.activations)):
@@ -51,11 +56,12 @@ def feature_law(
 def _given(learner: Network, target: Network, spectrum, shared, matched, readout, intercept) -> FeatureLaw:
     if isinstance(spectrum, SpectralLaw):
         raise ValueError("spectrum must be eigenvalues or a matrix where the weights are given, got a SpectralLaw")
-    if learner.dim != target.dim:
-        raise ValueError(f"target must read inputs of the learner's dimension {learner.dim}, got {target.dim}")
     for index in range(shared):
-        if not np.array_equal(learner.weights[index], target.weights[index]):
-            raise ValueError(f"shared must count layers with the same weights, got {shared}, but layer {index + 1} differs")
+        pairs = ((learner.weights, target.weights), (learner.biases, target.biases))
+        same = all(np.array_equal(a[index], b[index]) for a, b in pairs)
+        if not same or learner.activations[index] != target.activations[index]:
+            raise ValueError(f"shared must count layers that are the same in all, got {shared}, but layer {index + 1} differs")
+    spectrum = None if spectrum is None else input_covariance(spectrum, learner.dim)
     own, other = learner.moments(spectrum), target.moments(spectrum)
     k, p = target.widths[-1], learner.widths[-1]
     common = shared if matched <= shared else matched
@@ -69,7 +75,8 @@ def _given(learner: Network, target: Network, spectrum, shared, matched, readout
         direction, rho = toward @ theta[:, None] / np.sqrt(k), theta @ psi @ theta / k
     u = own.linear_part(common) @ (cross @ direction)
     omega, vectors = np.linalg.eigh(own.covariance[-1])
-    chain = Chain(np.full(p, 1.0 / p), np.maximum(omega, 0.0), np.sum((vectors.T @ u) ** 2, axis=1))
+    seen = omega > 1e-12 * omega[-1]  # directions that no feature has are a rounding error
+    chain = Chain(np.full(p, 1.0 / p), np.where(seen, omega, 0.0), np.where(seen, np.sum((vectors.T @ u) ** 2, axis=1), 0.0))
     free = intercept or float(np.mean(own.mean[-1] ** 2)) > _CENTRED
     return FeatureLaw(chain=chain, size=p / learner.dim, rho=rho, intercept=bool(free))
 
@@ -100,7 +107,7 @@ def _matched(learner: Network, target: Network, own, other, shared, matched):
 def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, intercept) -> FeatureLaw:
     weights, inputs, rows, target_rows = _commuting(spectrum, learner, target)
     own = learner.averaged(_trace(weights, inputs, rows))
-    other = target.averaged(_trace(weights, inputs, target_rows))
+    other = target.averaged(_trace(weights, inputs, target_rows), linear=False)
     if shared:
         _same_layers(learner, target, shared)
         later = target.weight_covariances[shared:]
@@ -112,7 +119,7 @@ def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, inter
         c = target.rows(index)
         strength *= 1.0 if c is None else float(np.mean(c))
     if isinstance(inputs, np.ndarray) and inputs.ndim == 2:
-        root = _matrix_root(rows)
+        root = symmetric_root(rows)
         matrix = root @ inputs @ root
         eigenvalues, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
         spread = vectors.T @ root @ inputs
@@ -120,7 +127,7 @@ def _averaged(learner: DeepNetwork, target: DeepNetwork, spectrum, shared, inter
         eigenvalues = np.maximum(eigenvalues, 0.0)
     else:
         eigenvalues, projections = rows * inputs, strength * weights * target_rows * rows * inputs**2
-    if learner.depth and len(weights) > 1:  # of a spectrum in as many atoms as dimensions
+    if learner.depth and len(weights) > 1 and not isinstance(spectrum, SpectralLaw):
         warn_low_rank(0, float(weights @ eigenvalues**2) / max(float(weights @ eigenvalues), 1e-300) ** 2 / len(weights), 10**9)
     variance = own.variance[shared]
     chain = Chain(weights, eigenvalues, projections, own.layers, strength, variance, shared)
@@ -141,33 +148,39 @@ def _commuting(spectrum, learner, target):
     if isinstance(spectrum, SpectralLaw):
         if spectrum.eigenvalues.shape[1] != 1:
             raise ValueError(f"spectrum must have one covariance, got {spectrum.eigenvalues.shape[1]}")
+        if any(c is not None for c in firsts):
+            raise ValueError("spectrum must be a vector or a matrix where the first rows have a covariance, got a SpectralLaw")
         inputs, weights = np.asarray(spectrum.eigenvalues)[:, 0], np.asarray(spectrum.weights)
     else:
-        inputs, weights = None if spectrum is None else check.array("spectrum", spectrum), None
+        inputs, weights = None if spectrum is None else input_covariance(spectrum), None
     given = [inputs, *firsts]
     sizes = {len(v) for v in given if v is not None}
     if len(sizes) > 1:
         raise ValueError(f"spectrum and weight_covariances must have the input dimension in common, got {sorted(sizes)}")
     d = sizes.pop() if sizes else 1
-    if inputs is not None and inputs.ndim == 2:
-        check.covariance("spectrum", inputs)
-    elif inputs is not None and np.any(inputs < 0.0):
-        raise ValueError(f"spectrum must be non-negative, got {inputs.min():.6g}")
     if any(v is not None and v.ndim == 2 for v in given):
-        if weights is not None:
-            raise ValueError("spectrum must be a vector or a matrix where weight_covariances are matrices, got a SpectralLaw")
         return np.full(d, 1.0 / d), *(np.eye(d) if v is None else np.diag(v) if v.ndim == 1 else v for v in given)
     return (np.full(d, 1.0 / d) if weights is None else weights), *(np.ones(d) if v is None else v for v in given)
+
+
+def input_covariance(spectrum, dim: int | None = None) -> np.ndarray:
+    """The eigenvalues (d,) or the matrix (d, d) of the inputs' covariance, checked."""
+    spectrum = check.array("spectrum", spectrum)
+    if spectrum.ndim not in (1, 2) or (dim is not None and len(spectrum) != dim):
+        size = "d" if dim is None else dim
+        raise ValueError(f"spectrum must have the shape ({size},) or ({size}, {size}), got {spectrum.shape}")
+    if spectrum.ndim == 2:
+        check.covariance("spectrum", spectrum)
+    elif np.any(spectrum < 0.0):
+        raise ValueError(f"spectrum must be non-negative, got {spectrum.min():.6g}")
+    if not np.any(spectrum):
+        raise ValueError("spectrum must not be zero everywhere")
+    return spectrum
 
 
 def _trace(weights, inputs, rows) -> float:
     """``tr C Omega_0 / d``."""
     return float(weights @ (inputs * rows)) if inputs.ndim == 1 else float(np.sum(inputs * rows) / len(inputs))
-
-
-def _matrix_root(matrix):
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
 def _same_layers(learner, target, shared) -> None:

@@ -40,7 +40,7 @@ def _point(chain, rho, aspect, weight_decay, noise):
     noisy = (rho + noise - A + kappa * dA) / (1.0 - aspect * df2)
     return FeatureRidge(
         kappa=kappa, test_mse=noisy - noise, test_mse_noisy=noisy, train_mse=noisy * (1.0 - aspect * D) ** 2,
-        norm=-aspect * noisy * dD - dA, q=noisy - noise - rho + 2.0 * A, theta=A,
+        norm=-aspect * noisy * dD - dA, q=aspect * noisy * df2 + A + kappa * dA, theta=A,
         V=D / (1.0 - aspect * D) * aspect, df1=D, df2=df2,
     )  # fmt: skip
 
@@ -59,8 +59,8 @@ def feature_ridge(law: FeatureLaw, alpha, weight_decay, noise=0.0) -> FeatureRid
     """Ridge regression on the features of ``law``: loss (y - h)^2 / 2, y = h_* + sqrt(noise) z.
 
     - ``law``: a :class:`FeatureLaw` of a chain; ``alpha`` = n / d > 0, ``weight_decay`` >= 0 and ``noise`` >= 0: numbers or arrays
-      that broadcast. At ``weight_decay = 0`` it is the limit, the interpolator of least norm where n < p; for n >= p the
-      limit is taken at a ridge of 1e-12 of the features' variance (no effective ridge below that is resolved).
+      that broadcast. At ``weight_decay = 0`` it is the limit: the interpolator of least norm where n < p, least squares else.
+      A ridge of 1e-12 of the features' variance stands for it, and for all below it.
 
     Source: D. Schroeder, H. Cui, D. Dmitriev, B. Loureiro (2023), arXiv:2302.00401.
 
@@ -80,8 +80,8 @@ def feature_ridge(law: FeatureLaw, alpha, weight_decay, noise=0.0) -> FeatureRid
         if np.any(value < 0.0):
             raise ValueError(f"{name} must be non-negative, got {np.min(value):.6g}")
     alpha, weight_decay, noise = np.broadcast_arrays(alpha, weight_decay, noise)
-    floor = _RIDGELESS * float(np.sum(law.chain.weights * law.chain.eigenvalues)) * alpha / float(law.size)
-    weight_decay = np.where(alpha >= float(law.size), np.maximum(weight_decay, floor), weight_decay)
+    floor = _RIDGELESS * float(law.chain.mean_eigenvalue) * alpha / float(law.size)
+    weight_decay = np.maximum(weight_decay, floor)
     found = _points(law.chain, np.float64(law.rho), np.float64(law.size), *(v.reshape(-1) for v in (alpha, weight_decay, noise)))
     return FeatureRidge(*(np.asarray(v).reshape(alpha.shape) for v in found))
 
@@ -98,8 +98,9 @@ def optimal_ridge(law: FeatureLaw, alpha, noise=0.0) -> OptimalRidge:
 
     - ``law``, ``alpha``, ``noise``: as for :func:`feature_ridge`.
 
-    By a grid in the logarithm (there may be several minima) and ever finer ones around its best point, to a relative 1e-7 or so.
-    It is 0 where nothing on the grid is better than no ridge: the features' own noise is then ridge enough.
+    By a grid in the logarithm, since there may be several minima, and ever finer ones around its best point: to a relative 1e-7 or
+    so, less where the minimum is flat. It is 0 where nothing on the grid is better than no ridge: the features' own noise is
+    then ridge enough; and at the end of the grid, 1e5 of its scale, where nothing can be learnt.
 
     >>> from quenched.laws import FeatureLaw
     >>> from quenched.numerics.resolvent import Chain
@@ -108,7 +109,9 @@ def optimal_ridge(law: FeatureLaw, alpha, noise=0.0) -> OptimalRidge:
     [0.1, 0.1]
     """
     alpha, noise = np.broadcast_arrays(check.array("alpha", alpha), check.array("noise", noise))
-    grid, scale = np.broadcast_to(np.log(_GRID), (*alpha.shape, len(_GRID))), float(law.rho)
+    feature_ridge(law, alpha, 0.0, noise)  # refuses bad input
+    scale = float(law.chain.mean_eigenvalue) * np.maximum(1.0, noise / float(law.rho))[..., None]
+    grid = np.broadcast_to(np.log(_GRID), (*alpha.shape, len(_GRID)))
     step = np.diff(np.log(_GRID))[0]
     for zoom in range(_ZOOMS + 1):
         found = feature_ridge(law, alpha[..., None], scale * np.exp(grid), noise[..., None]).test_mse
@@ -119,7 +122,7 @@ def optimal_ridge(law: FeatureLaw, alpha, noise=0.0) -> OptimalRidge:
         step = step / (1 if zoom == 0 else 10)
         grid = centre + step * np.linspace(-1.0, 1.0, 21)
     none = feature_ridge(law, alpha, 0.0, noise).test_mse
-    weight_decay = np.where((best[..., 0] >= 0) & (none <= least), 0.0, scale * np.exp(centre[..., 0]))
+    weight_decay = np.where(none <= least, 0.0, (scale * np.exp(centre))[..., 0])
     return OptimalRidge(weight_decay, feature_ridge(law, alpha, weight_decay, noise))
 
 

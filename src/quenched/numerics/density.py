@@ -57,7 +57,7 @@ def _descend(chain, aspect, z, scale):
     kappa, trace = _newton(chain, aspect, -z, *state)
     value, (freedom, trace) = _zeta(chain, kappa, trace, aspect)
     error = jnp.abs(value + z) / (jnp.abs(z) + 1e-3 * scale)
-    return jnp.where(z == 0.0, jnp.inf, (1.0 - freedom) / jnp.where(z == 0.0, 1.0, -z)), trace, error
+    return (1.0 - freedom) / -z, trace, error
 
 
 @jax.jit
@@ -73,7 +73,8 @@ def stieltjes(chain: Chain, aspect, z) -> np.ndarray:
     - ``chain``: the features' :class:`~quenched.numerics.resolvent.Chain`; ``aspect`` = p / n >= 0, 0 for the covariance itself.
     - ``z``: complex, any shape, imaginary part >= 0: on the real axis the limit from above.
 
-    NaN where the iteration did not arrive. Source: J. Silverstein (1995).
+    NaN where the iteration did not arrive; zero is refused, since s is infinite there unless all eigenvalues are away from it.
+    Source: J. Silverstein (1995).
 
     >>> isotropic = Chain([1.0], [1.0], [0.0])
     >>> complex(stieltjes(isotropic, 0.5, -1.0)).real.__round__(9)  # (sqrt(17) - 3) / 2
@@ -82,6 +83,8 @@ def stieltjes(chain: Chain, aspect, z) -> np.ndarray:
     z = np.asarray(z, dtype=np.complex128)
     if np.any(z.imag < 0.0) or not np.all(np.isfinite(z)):
         raise ValueError("z must be finite with an imaginary part of at least 0: s(conj z) = conj s(z)")
+    if np.any(z == 0.0):
+        raise ValueError("z must not be 0, where s may be infinite: take a small negative number")
     aspect = check.nonnegative("aspect", aspect)
     top = np.float64(_top(chain, aspect))
     s, _, error = (np.asarray(a) for a in _transforms(chain, np.float64(aspect), z.reshape(-1), top))
@@ -165,8 +168,8 @@ def spectral_density(chain: Chain, aspect=0.0, *, points: int = 256, scan: int =
 
     - ``chain``: the features' :class:`~quenched.numerics.resolvent.Chain`; ``aspect`` = p / n >= 0: 0 for the covariance
       itself, which has a density where there are layers.
-    - ``points`` N in every interval; ``scan``: how many points look for the intervals (equidistant in the square root of x;
-      gaps that are narrower than that are not seen).
+    - ``points`` N in every interval; ``scan``: how many points look for the intervals, equidistant in the square root of x, and as
+      many in its logarithm down to 1e-9 of the largest (gaps that are narrower than that are not seen).
 
     Where neurons differ (biases), the few that are saturated make narrow peaks near zero, which hold about 1e-3 of the mass and are
     not resolved: ``mass`` says so.
@@ -189,15 +192,15 @@ def spectral_density(chain: Chain, aspect=0.0, *, points: int = 256, scan: int =
         good = error < 1e-7
         return np.where(good, np.maximum(s.imag, 0.0) / np.pi, 0.0), trace, good
 
-    x = top * (np.arange(1, scan + 1) / scan) ** 2
+    x = top * np.unique(np.concatenate([(np.arange(1, scan + 1) / scan) ** 2, np.geomspace(1e-9, 1.0, scan)]))
     rho, trace, _ = look(x)
     inside = rho * x > 1e-6
     edges = []
     for first, last in _runs(inside):
         low = 0.0 if first == 0 else _edge(chain, a, trace[first - 1], x[first - 1], x[first])
-        high = top if last == scan - 1 else _edge(chain, a, trace[last + 1], x[last], x[last + 1])
+        high = top if last == len(x) - 1 else _edge(chain, a, trace[last + 1], x[last], x[last + 1])
         edges.append((low, high))
-    if edges and edges[0][0] == 0.0 and x[0] > 0.0:
+    if edges and edges[0][0] == 0.0:
         edges[0] = (_first_edge(chain, a, x[0], top), edges[0][1])
     edges = np.array(edges).reshape(-1, 2)
     angle = np.pi * (np.arange(points) + 0.5) / points

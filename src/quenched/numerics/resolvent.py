@@ -74,7 +74,7 @@ class Layer(eqx.Module):
         if len(self.rows) == 1:
             base = self.noise + kappa * freedom * self.slope2
             bare = harmonic_root(self.prob * self.slope2, base, self.ratio * kappa, None if guess is None else guess / self.rows[0])
-            return self.rows[0] * bare, 1.0 - bare * jnp.sum(self.prob / (base + bare))
+            return self.rows[0] * bare, jnp.sum(self.prob * base / (base + bare))
         scale = self.noise[0] + self.slope2[0] * kappa * freedom
         freedom = scale / (self.ratio * self.slope2[0] * kappa)
         share = harmonic_root(self.weights * self.rows, self.rows, 1.0 / freedom, None if guess is None else guess / scale)
@@ -141,6 +141,18 @@ class Chain(eqx.Module):
         self.weights = check.probabilities("weights", self.weights)
         for name in ("eigenvalues", "target"):
             setattr(self, name, check.array(name, getattr(self, name), shape=self.weights.shape))
+            if not check.traced(getattr(self, name)) and np.any(getattr(self, name) < 0.0):
+                raise ValueError(f"{name} must be non-negative, got {np.min(getattr(self, name)):.6g}")
+        if not 0 <= self.shared <= len(self.layers):
+            raise ValueError(f"shared must be at most the number of layers, {len(self.layers)}, got {self.shared}")
+
+    @property
+    def mean_eigenvalue(self):
+        """``tr Omega / p`` of the features (times the mean of the rows' covariance, where the last layer has one)."""
+        mean = self.weights @ self.eigenvalues
+        for layer in self.layers:
+            mean = (layer.prob @ (layer.slope2 * mean + layer.noise)) * (layer.weights @ layer.rows)
+        return mean
 
     def forward(self, kappa, guess=None):
         """``(kappa_L, D_L / p_L, A)`` from the effective ridge of the first matrix; kappa_L = -1 where there is none.
@@ -193,12 +205,9 @@ class Chain(eqx.Module):
         (kappa, freedom, A), slopes = jax.jvp(self.forward, (first,), (jnp.ones_like(first),))
         return kappa, freedom, A, slopes[1] / slopes[0], slopes[2] / slopes[0]
 
-    def effective_ridge(self, zeta, aspect):
-        """kappa > 0 with ``zeta = kappa (1 - aspect D / p)``: aspect = p / n; ``zeta = 0`` needs aspect > 1."""
-        return self.at_ridge(zeta, aspect)[0]
-
     def at_ridge(self, zeta, aspect):
-        """``(kappa, D / p, A, D', A')`` at a ridge zeta of the sample covariance; primes are derivatives in kappa."""
+        """``(kappa, D / p, A, D', A')`` at a ridge zeta of the sample covariance of n = p / aspect rows, the root kappa > 0 of
+        ``zeta = kappa (1 - aspect D / p)``; primes are derivatives in kappa. ``zeta = 0`` needs n below the rank."""
 
         def height(kappa, freedom):
             rest = 1.0 - aspect * freedom

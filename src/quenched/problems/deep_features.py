@@ -33,7 +33,7 @@ class DeepFeatures(Problem):
     - ``spectrum``: the covariance of the inputs: None for the identity, eigenvalues (d,), a matrix, or a SpectralLaw.
     - ``shared``: how many first layers learner and target have in common, weights and all.
     - ``correlation``: or, for each of the first layers, the correlation of the weights of neuron i of the target with those of
-      neuron i of the learner, in [-1, 1] (solved for given weights only: :meth:`instance`).
+      neuron i of the learner, in [-1, 1] (solved for given weights only: :meth:`instance`); biases are independent.
     - ``readout``: theta (k,), where the weights are given; None for the average over it.
     - ``intercept``: fit an unpenalised constant b. Features whose mean is not zero learn as if there were one.
     - ``surrogate``: :meth:`simulate` draws Gaussian features of the same covariance in place of the networks' own.
@@ -94,8 +94,10 @@ class DeepFeatures(Problem):
             raise ValueError(f"loss {self.loss!r} needs outcomes of +-1, so response must be 'sign' or 'probit', got 'linear'")
         correlation = tuple(check.scalar("correlation", c, -1.0, 1.0) for c in check.listed("correlation", self.correlation))
         set_(self, "correlation", correlation)
+        set_(self, "shared", check.integer("shared", self.shared, 0))
         if self.target is None:
             set_(self, "target", _inputs_of(self.learner))
+        _matching(self.learner, self.target, len(correlation))
         set_(self, "given", isinstance(self.learner, Network))
         try:
             self.law  # noqa: B018 - refuses networks that do not fit
@@ -191,10 +193,10 @@ class DeepFeatures(Problem):
         return optimal_ridge(self.law, self.alpha if alpha is None else alpha, noise)
 
     def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
-        """The same problem with drawn networks and readout, as :meth:`simulate` draws them for ``seed``: for paired comparisons."""
+        """The same problem with the networks and the readout that :meth:`simulate` draws for ``seed``: for paired comparisons."""
+        networks = self._networks(self._dim(dim), seed)
         if self.given:
-            return self
-        networks = self._networks(dim, seed)
+            return self.replace(readout=networks[2])
         spectrum = None if self.spectrum is None else networks[3] if networks[3].ndim == 2 else networks[3] ** 2
         if spectrum is not None and spectrum.ndim == 2:
             spectrum = spectrum @ spectrum
@@ -240,18 +242,24 @@ class DeepFeatures(Problem):
     def _simulate_surrogate(self, dim, seeds, options):
         from ..finite.simulate import gathered, seed_list
 
-        if self.given:
-            trials = Problem.simulate(self, dim, seeds, **options)
-        else:  # every seed has its own networks, and the covariance of their features
-            parts = [Problem.simulate(self.instance(dim, seed), dim, [seed], **options) for seed in seed_list(seeds)]
-            rows = [({k: v[0] for k, v in t.values.items()}, t.status[0], t.optimality[0], t.seconds[0]) for t in parts]
-            trials = gathered(rows, seed_list(seeds), dim, parts[0].n, {"problem": repr(self)})
-        return self._with_train_mse(trials)
+        # every seed has its own networks and readout, where they are not given, and the covariance of their features
+        parts = [Problem.simulate(self.instance(dim, seed), dim, [seed], **options) for seed in seed_list(seeds)]
+        rows = [({k: v[0] for k, v in t.values.items()}, t.status[0], t.optimality[0], t.seconds[0]) for t in parts]
+        return self._with_train_mse(gathered(rows, seed_list(seeds), dim, parts[0].n, {"problem": repr(self)}))
 
     def _with_train_mse(self, trials):
         if not self._regression:
             return trials
         return trials.map(lambda row: {**row, "train_mse": 2.0 * row["train_loss"]})
+
+
+def _matching(learner, target, layers: int) -> None:
+    """Refuses correlated layers of different widths."""
+    if not layers:
+        return
+    widths = [n.width_ratios if hasattr(n, "width_ratios") else n.widths[1:] for n in (learner, target)]
+    if any(len(w) < layers for w in widths) or widths[0][:layers] != widths[1][:layers]:
+        raise ValueError(f"correlation must be of layers that learner and target have with the same widths, got {layers} of them")
 
 
 class _Same:
@@ -267,7 +275,7 @@ class _Same:
         return id(self.value)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=4)
 def _law(learner, target, spectrum, readout, shared, matched, intercept):
     """The law of the features, once for problems that differ in other parameters: given weights cost a spectrum each time."""
     from ..laws.readout import feature_law
