@@ -9,7 +9,8 @@ import xarray as xr
 
 from quenched import cli
 from quenched.figures import attention_phase_diagram as diagram
-from quenched.figures import attention_transition
+from quenched.figures import attention_transition, deep_rf, implicit_regularisation, rainbow, trained_features
+from quenched.figures.lines import all_in_standard_errors, closed_form, lines
 
 
 @pytest.mark.parametrize("name", cli._FIGURES)
@@ -59,3 +60,57 @@ def test_doubtful_points_are_hollow():
     assert len(ax.figure.axes) == 3
     assert sum(line.get_markerfacecolor() == "none" for line in ax.lines) == 2
     plt.close(ax.figure)
+
+
+def drawn(module, data):
+    """The figure of all panels, and the one that a given Axes gets."""
+    figure = module.plot(data).figure
+    own = plt.subplots()[1]
+    assert module.plot(data, own) is own and own.get_xlabel()
+    assert all(panel.get_xlabel() and panel.get_ylabel() for panel in figure.axes)
+    plt.close(figure)
+    plt.close(own.figure)
+    return len(figure.axes)
+
+
+def test_lines_hold_theory_and_experiment():
+    """Two problems, one trained: the finite-size shift is a part of the verdict, wrong theory fails it."""
+    problems = {"one": deep_rf.problem(1, weight_decay=0.1), "two": deep_rf.problem(2, weight_decay=0.1)}
+    alphas = np.array([0.5, 1.0, 2.0])
+    theory = dict.fromkeys(problems, closed_form)
+    data = lines(problems, theory, alphas, {"two": alphas[1:2]}, ("test_mse", "test_error"), dim=40, seeds=4)
+    assert data["trials"].values.tolist() == [[0, 0, 0], [0, 4, 0]] and data["trusted"].all()
+    assert np.isnan(data["test_error"]).all() and np.isfinite(data["test_mse"]).all()
+    assert np.isfinite(data["test_mse_mean"]).sum() == 1
+    np.testing.assert_allclose(data["test_mse"].sel(line="two"), problems["two"].ridge(alpha=alphas).test_mse)
+    verdict = all_in_standard_errors(data, ("test_mse",))
+    assert verdict.passed and len(verdict.rows) == 1 and "1 of 1" in verdict.text and "2/d" in verdict.text
+    assert not all_in_standard_errors(data.assign(test_mse=2.0 * data["test_mse"]), ("test_mse",)).passed
+
+
+@pytest.mark.slow
+def test_depth_regularises_in_the_figures_own_lines(tmp_path):
+    """Theory alone: depth lowers the peak of tanh at n = p and raises that of the clipped line; it hurts at the best ridge."""
+    names = ("test_mse", "train_mse", "best_weight_decay", "best_test_mse")
+    module, alphas = implicit_regularisation, np.array([1.0, 4.0])
+    texts = {a: [module._line(a, depth) for depth in module.DEPTHS] for a in module.ACTIVATIONS}
+    problems = {module._line(a, d): module.problem(a, d) for a in module.ACTIVATIONS for d in module.DEPTHS}
+    data = lines(problems, dict.fromkeys(problems, module._best), alphas, {}, names, dim=80, seeds=2)
+    assert drawn(module, data) == 4
+    bump, peak = (data["test_mse"].sel(alpha=alpha) for alpha in alphas)
+    assert np.all(np.diff(peak.sel(line=texts["tanh"])) < 0.0) and np.all(np.diff(peak.sel(line=texts["clipped"])) > 0.0)
+    assert np.all(np.diff(bump.sel(line=texts["clipped"])[:4]) < 0.0)
+    for text in texts.values():
+        assert np.all(np.diff(data["best_test_mse"].sel(line=text), axis=0) > 0.0)
+    assert np.all(data["best_test_mse"] <= data["test_mse"])
+    data.to_netcdf(tmp_path / "lines.nc", engine="h5netcdf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [deep_rf, implicit_regularisation, rainbow, trained_features])
+def test_figures_of_features_agree_with_trained_readouts(module, tmp_path):
+    data = module.study(quick=True)
+    verdict = module.check(data)
+    assert verdict.passed, verdict.text
+    assert drawn(module, data) == {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1}[module]
+    data.to_netcdf(tmp_path / "figure.nc", engine="h5netcdf")

@@ -27,7 +27,7 @@ Compiled functions are kept in your cache directory (set QUENCHED_CACHE to move 
 _FIGURES = (
     "glm", "mixture", "phase-retrieval", "message-passing", "digits", "dae-noise", "dae-transition", "dae-real-data",
     "attention-transition", "attention-phase-diagram", "attention-counting", "deep-rf",
-    "implicit-regularisation",
+    "implicit-regularisation", "rainbow", "trained-features",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.

@@ -58,6 +58,13 @@ NAMES = {
     "test_error_clean": Name(
         "test error, clean labels", "fraction of wrong labels", "probability of a sign other than the target's own, fresh data"
     ),
+    "mmse": Name(r"$|S - \hat S|^2/d$", "1", "mean square error of the matrix that a quadratic network multiplies by"),
+    "kernel_test_mse": Name("test mean square, best kernel", "label units squared", "test_mse of the best kernel"),
+    "kernel_test_mse_clean": Name(
+        "test mean square, best kernel, clean target", "label units squared", "test_mse_clean of the best kernel"
+    ),
+    "kernel_mmse": Name(r"$|S - \hat S|^2/d$ of the best kernel", "1", "mmse of the best kernel"),
+    "t": Name(r"noise of the matrix $t$", "1", "variance of the noise through which samples show the matrix"),
     "mutual_information": Name(
         "mutual information per dimension", "nats", "information that the labels hold about the target, per dimension"
     ),

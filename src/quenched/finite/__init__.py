@@ -7,10 +7,13 @@ _NAMES = {
     "Estimate": "trials",
     "Minimiser": "result",
     "Status": "result",
+    "Trained": "trained",
     "Trials": "trials",
     "align_to_means": "align",
     "align_to_targets": "align",
     "draw": "data",
+    "simulate_frozen": "trained",
+    "train_network": "trained",
 }
 
 __all__ = list(_NAMES)

@@ -7,6 +7,7 @@ from quenched.laws.construct import from_data, mixture, sequence, single, with_f
 from quenched.laws.dense import DenseTokens
 from quenched.laws.features import FeatureLaw
 from quenched.laws.layers import DeepNetwork
+from quenched.laws.measured import FewSamplesWarning, Outliers, law_from_samples, law_from_weights, weight_outliers
 from quenched.laws.network import LowRankWarning, Measured, Moments, Network, measured_moments
 from quenched.laws.pairs import covariance, slopes
 from quenched.laws.spectrum import SpectralLaw
@@ -19,6 +20,7 @@ __all__ = [
     "DeepNetwork",
     "DenseTokens",
     "FeatureLaw",
+    "FewSamplesWarning",
     "Instance",
     "Labels",
     "Law",
@@ -26,6 +28,7 @@ __all__ = [
     "Measured",
     "Moments",
     "Network",
+    "Outliers",
     "Overlaps",
     "Population",
     "SpectralLaw",
@@ -34,11 +37,14 @@ __all__ = [
     "covariance",
     "from_data",
     "hermite",
+    "law_from_samples",
+    "law_from_weights",
     "measured_moments",
     "mixture",
     "nodes",
     "sequence",
     "single",
     "slopes",
+    "weight_outliers",
     "with_free_mean",
 ]

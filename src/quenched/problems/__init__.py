@@ -7,9 +7,11 @@ from .bayes_deep import BayesOptimalDeep
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
 from .deep_features import DeepFeatures
+from .frozen_features import Diagnosis, diagnose_features
 from .generalized_linear import GeneralizedLinear
 from .landscape import Landscape, landscape
 from .mixture import MixtureClassification
+from .quadratic_network import QuadraticNetwork
 from .sequence import SequenceProblem
 from .siamese import Siamese
 from .solution import Solution
@@ -17,7 +19,8 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Attention", "BayesOptimalDeep", "Committee", "DeepFeatures", "DenoisingAutoencoder", "GeneralizedLinear", "Landscape", "MixtureClassification",
-    "PhaseRetrieval", "Problem", "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal",
-    "Transition", "Tuned", "find_transition", "follow", "landscape", "solve_many",
+    "Attention", "BayesOptimalDeep", "Committee", "DeepFeatures", "DenoisingAutoencoder", "Diagnosis", "GeneralizedLinear",
+    "Landscape", "MixtureClassification", "PhaseRetrieval", "Problem", "QuadraticNetwork", "SequenceProblem", "Siamese",
+    "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned", "diagnose_features", "find_transition",
+    "follow", "landscape", "solve_many",
 ]

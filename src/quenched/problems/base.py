@@ -32,6 +32,7 @@ class Problem:
     Subclasses give :meth:`_model` (law, loss, numbers), and may give ``_references`` (keys of the bibliography).
     """
 
+    _by_the_engine = True  # False for problems whose solve() is their own
     _squeeze = True  # drop unit and basis axes of size one from the order parameters
     _references = ("cui2024narrow",)
 
@@ -428,14 +429,19 @@ def solve_many(
             raise ValueError(f"problems must be a list of problems, got one of type {type(problem).__name__}")
     solver, quadrature_tol = _options(tol, quadrature_tol, damping, max_steps)
     groups: dict = {}
+    solutions: list = [None] * len(problems)
     for index, problem in enumerate(problems):
+        if not problem._by_the_engine:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SolveWarning)
+                solutions[index] = problem.solve(init, tol=tol, quadrature_tol=quadrature_tol)
+            continue
         name = problem._default_start if init is None else init
         start, frozen = problem._start(name)
         tolerance = problem._quadrature_tol[0] if quadrature_tol is None else quadrature_tol
         branch = name if isinstance(name, str) else "given overlaps"
         _, members = groups.setdefault((_key(start), frozen, tolerance, branch), (start, []))
         members.append(index)
-    solutions: list = [None] * len(problems)
     for (_, frozen, tolerance, branch), (start, group) in groups.items():
         models = [problems[i].model for i in group]
         if frozen:
