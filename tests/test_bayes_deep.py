@@ -278,6 +278,11 @@ def test_classifiers_of_target_a(loss, rows):
         assert found.test_error == found.test_error_clean
 
 
+def test_a_sweep_over_samples():
+    grid = qn.sweep(target_a(), over={"alpha": [0.5, 2.0]})
+    np.testing.assert_allclose(grid["test_mse"], [float(target_a(alpha=a).solve()["test_mse"]) for a in (0.5, 2.0)], rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_best_weight_decays_of_classifiers():
     p = target_a("classification")

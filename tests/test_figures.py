@@ -9,7 +9,15 @@ import xarray as xr
 
 from quenched import cli
 from quenched.figures import attention_phase_diagram as diagram
-from quenched.figures import attention_transition, deep_rf, implicit_regularisation, rainbow, trained_features
+from quenched.figures import (
+    attention_transition,
+    bayes_optimal,
+    deep_rf,
+    implicit_regularisation,
+    kernel_staircase,
+    rainbow,
+    trained_features,
+)
 from quenched.figures.lines import all_in_standard_errors, closed_form, lines
 
 
@@ -106,11 +114,14 @@ def test_depth_regularises_in_the_figures_own_lines(tmp_path):
     data.to_netcdf(tmp_path / "lines.nc", engine="h5netcdf")
 
 
+AXES = {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1, bayes_optimal: 2, kernel_staircase: 1}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [deep_rf, implicit_regularisation, rainbow, trained_features])
+@pytest.mark.parametrize("module", AXES)
 def test_figures_of_features_agree_with_trained_readouts(module, tmp_path):
     data = module.study(quick=True)
     verdict = module.check(data)
     assert verdict.passed, verdict.text
-    assert drawn(module, data) == {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1}[module]
+    assert drawn(module, data) == AXES[module]
     data.to_netcdf(tmp_path / "figure.nc", engine="h5netcdf")

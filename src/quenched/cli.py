@@ -28,6 +28,7 @@ _FIGURES = (
     "glm", "mixture", "phase-retrieval", "message-passing", "digits", "dae-noise", "dae-transition", "dae-real-data",
     "attention-transition", "attention-phase-diagram", "attention-counting", "deep-rf",
     "implicit-regularisation", "rainbow", "trained-features",
+    "bayes-optimal", "kernel-staircase",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.

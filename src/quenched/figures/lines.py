@@ -60,7 +60,7 @@ def lines(problems, theory, alphas, measured, observables, *, dim, seeds, progre
     return xr.Dataset(
         {name: (("line", "alpha"), column) for name, column in columns.items()},
         {"line": ("line", list(problems)), "alpha": ("alpha", np.asarray(alphas), attributes("alpha"))},
-        {"quenched": __version__, "problem": "DeepFeatures", "parameters": json.dumps(about or {}),
+        {"quenched": __version__, "problem": type(next(iter(problems.values()))).__name__, "parameters": json.dumps(about or {}),
          "simulate": json.dumps({"dim": dim, "seeds": seeds}), "failed": ""},
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def study(quick: bool = False, progress=None):
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    dim, seeds = (200, 4) if quick else (400, 12)
+    dim, seeds = (200, 4) if quick else (300, 10)
     sizes = np.rint(RATIO * dim).astype(int)
     measured = sizes[[20, 40]] if quick else sizes[[0, 10, 20, 30, 40, 50]]
     shape, bins, points = (len(STRUCTURES), len(sizes)), 25, 128
