@@ -20,7 +20,7 @@ CAPTION = (
     "is a random sign layer whose weights have variance 1.9 on half of the inputs and 0.1 on the others. Left: test error "
     "against the number of samples, where the first layer's weights are aligned (the same variances), unstructured (variance "
     "1), or misaligned (0.1 and 1.9). Solid: averaged over the weights, dashed: for the weights of one network, points: "
-    "readouts of that network. The two theories nearly coincide, and a layer that looks where the target looks needs about half "
+    "readouts of that network. The two theories are close, and a layer that looks where the target looks needs about half "
     "the samples of an unstructured one. Right: eigenvalues of the sample covariance of the network's features, n = 2p, as "
     "histograms in the logarithm, and the limiting densities; misaligned features have the spectrum of aligned ones."
 )
