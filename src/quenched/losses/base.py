@@ -84,8 +84,11 @@ def elementwise(what: str, fn: Callable, *shape: int) -> None:
     """Refuses what is not a JAX function of one array that returns an array of the same shape (tried on ``shape``)."""
     import jax
 
+    from ..numerics.precision import float64
+
     takes(what, fn, "h")
-    found = jax.eval_shape(lambda h: jax.numpy.asarray(answer(what, fn, h)), jax.ShapeDtypeStruct(shape, float)).shape
+    with float64(True):
+        found = jax.eval_shape(lambda h: jax.numpy.asarray(answer(what, fn, h)), jax.ShapeDtypeStruct(shape, np.float64)).shape
     if found != shape:
         raise ValueError(f"{what} must return one number for each number, got an array of shape {found} for one of shape {shape}")
 
