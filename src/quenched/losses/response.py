@@ -73,7 +73,7 @@ class Additive(Response):
 class NoiseMixture(Response):
     """``y = h_* + sqrt(variance_k) z``, the component k with its weight: noise with outliers, for :class:`DeepFeatures`.
 
-    >>> NoiseMixture([0.8, 0.2], [0.05, 4.0]).variance
+    >>> round(NoiseMixture([0.8, 0.2], [0.05, 4.0]).variance, 12)
     0.84
     """
 
