@@ -184,6 +184,7 @@ def test_densities_against_eigenvalues_of_networks(kind):
     features = network.draw(seed=3)(rng.standard_normal((n, d)))
     features = features - network.draw(seed=3)(rng.standard_normal((20_000, d))).mean(axis=0) if kind == "relu" else features
     eigenvalues = np.linalg.eigvalsh(features.T @ features / n)
-    # saturated neurons make narrow peaks near zero, which are not resolved
-    assert abs(density.mass - 1.0) < (2e-3 if kind == "biases" else 1e-4) and density.unresolved == 0
+    # saturated neurons make narrow peaks near zero, the last of which are not resolved
+    biases = kind == "biases"
+    assert abs(density.mass - 1.0) < (5e-4 if biases else 1e-4) and density.unresolved <= 0.01 * density.x.size * biases
     assert density.distance(eigenvalues) < 0.01

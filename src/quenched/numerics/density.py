@@ -171,8 +171,8 @@ def spectral_density(chain: Chain, aspect=0.0, *, points: int = 256, scan: int =
     - ``points`` N in every interval; ``scan``: how many points look for the intervals, equidistant in the square root of x, and as
       many in its logarithm down to 1e-9 of the largest (gaps that are narrower than that are not seen).
 
-    Where neurons differ (biases), the few that are saturated make narrow peaks near zero, which hold about 1e-3 of the mass and are
-    not resolved: ``mass`` says so.
+    Where neurons differ (biases), the few that are saturated make narrow peaks near zero, the last of which are not resolved: they
+    hold some 1e-4 of the mass, and ``mass`` says so.
 
     Edges are points where the map from effective ridges to zeta turns. Source: Z. Bai and J. Silverstein (1998); the layers as
     in :mod:`quenched.numerics.resolvent`.
