@@ -62,7 +62,7 @@ def test_ridge_as_published(name):
         assert number is None or abs(value - number) < 1.1e-6 * max(1.0, number)
 
 
-@pytest.mark.parametrize("name", ["A", "G", "one layer shared", "rainbow"])
+@pytest.mark.parametrize("name", [pytest.param("G", marks=pytest.mark.slow), "one layer shared", "rainbow"])
 def test_the_engine_and_the_closed_form_agree(name):
     problem = ridge_problem(name)
     closed, solution = problem.ridge(), problem.solve(tol=1e-11)
@@ -121,10 +121,10 @@ def convex_problem(name):
     return DeepFeatures(learner, target, loss, n / 300, weight_decay, response=response, intercept=intercept)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("L2", "L3", "L5", "H2")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("L1", "L2", "L3", "L5", "H1", "H2")]
 
 
-@pytest.mark.parametrize("name", ["L1", "L4", "H1", "S1", *SLOW])
+@pytest.mark.parametrize("name", ["L4", "S1", *SLOW])
 def test_convex_losses_as_published(name):
     solution = convex_problem(name).solve()
     assert solution.result
