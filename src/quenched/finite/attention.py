@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from quenched.finite.data import sample_size, stream
 from quenched.finite.descent import descend
 from quenched.finite.observe import cosines, order_parameters
 from quenched.finite.result import Minimiser, Restart, Status
-from quenched.finite.simulate import gathered, rotated, seed_list
+from quenched.finite.simulate import repeated, rotated, seed_list
 from quenched.finite.trials import Trials
 from quenched.laws.base import Instance
 from quenched.numerics import check
@@ -172,9 +171,10 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
     ``test_mse`` on ``test_samples`` fresh sentences, ``train_loss`` (with its 1/2) and ``free_energy``.
     """
     make_room()
-    seeds, rows, n = seed_list(seeds), [], sample_size(alpha, dim)
+    seeds, n = seed_list(seeds), sample_size(alpha, dim)
     test_samples = check.integer("test_samples", test_samples)
-    for seed in seeds:
+
+    def one(seed):
         clock = time.perf_counter()
         instance = law.draw(seed, n, dim)
         population = instance.population
@@ -192,14 +192,9 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
             "cosine": cosines(fit, population), "test_mse": np.float64(test_mse), "train_loss": np.float64(train_loss),
             "free_energy": np.float64(best.risk / dim),
         }  # fmt: skip
-        rows.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
-        if progress is not None:
-            progress(len(rows), len(seeds))
-    trials = gathered(rows, seeds, dim, n, settings)
-    if trials.not_converged:
-        failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
-        warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=2)
-    return trials
+        return row, best.status.value, best.optimality, time.perf_counter() - clock
+
+    return repeated(one, seeds, 1, progress, dim, n, settings)
 
 
 def _gauge(w, encodings, targets):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from quenched.finite.data import sample_size, stream
-from quenched.finite.simulate import gathered, seed_list
+from quenched.finite.simulate import repeated, seed_list
 from quenched.finite.trials import CONVERGED, Trials
 from quenched.laws.kernel import DeepKernel
 from quenched.laws.layers import input_root
@@ -107,21 +105,6 @@ def simulate(prior: DeepKernel, learners: dict[str, Callable], *, task: str, wid
         return row, status, worst, time.perf_counter() - clock
 
     return repeated(one, seeds, n_jobs, progress, d, n, settings)
-
-
-def repeated(one: Callable, seeds: tuple, n_jobs: int, progress, dim: int, n: int, settings) -> Trials:
-    """Trials of ``one(seed)``, ``n_jobs`` seeds at a time (threads); seeds that did not converge are warned of."""
-    rows = []
-    with ThreadPoolExecutor(check.integer("n_jobs", n_jobs)) as pool:
-        for row in pool.map(one, seeds) if n_jobs > 1 else map(one, seeds):
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(seeds))
-    trials = gathered(rows, seeds, dim, n, settings)
-    if trials.not_converged:
-        failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
-        warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=3)
-    return trials
 
 
 def _sample(target: Target, task, noise, n, seed, test):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from quenched.finite.data import Data, outcomes, reads_noise, sample_size, stream
 from quenched.finite.minimise import minimise
 from quenched.finite.observe import averages
-from quenched.finite.simulate import gathered, seed_list
+from quenched.finite.simulate import repeated, seed_list
 from quenched.finite.trials import Trials
 from quenched.laws.base import Instance
 from quenched.numerics import check
@@ -69,10 +68,11 @@ def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=
     constant is fitted), ``train_loss``, ``free_energy`` and the observables, fresh too.
     """
     make_room()
-    seeds, rows, n = seed_list(seeds), [], sample_size(alpha, dim)
+    seeds, n = seed_list(seeds), sample_size(alpha, dim)
     test_samples, observables = check.integer("test_samples", test_samples, 2), dict(observables or {})
     noise = reads_noise(loss) or any(reads_noise(fn) for fn in observables.values())
-    for seed in seeds:
+
+    def one(seed):
         clock = time.perf_counter()
         setting = make(seed)
         centre = float(np.mean(target_fields(setting, inputs(setting, np.random.default_rng(stream(seed, "start")), _CENTRE))))
@@ -82,14 +82,9 @@ def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=
         row = _measured(fit, fresh) | {"train_loss": fit.train_loss, "free_energy": fit.risk / dim}
         if fit.converged:
             row |= averages(observables, fit, outcomes(fresh, response, seed=seed, noise=noise, test=True))
-        rows.append((row, fit.status.value, fit.optimality, time.perf_counter() - clock))
-        if progress is not None:
-            progress(len(rows), len(seeds))
-    trials = gathered(rows, seeds, dim, n, settings)
-    if trials.not_converged:
-        failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
-        warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=2)
-    return trials
+        return row, fit.status.value, fit.optimality, time.perf_counter() - clock
+
+    return repeated(one, seeds, 1, progress, dim, n, settings)
 
 
 def _measured(fit, fresh: Data | Instance) -> dict:

@@ -10,9 +10,8 @@ import time
 import numpy as np
 from scipy import linalg
 
-from quenched.finite.bayes_deep import repeated
 from quenched.finite.data import stream
-from quenched.finite.simulate import seed_list
+from quenched.finite.simulate import repeated, seed_list
 from quenched.finite.trials import CONVERGED, Trials
 from quenched.laws.wishart import denoise, denoised
 from quenched.numerics import check

@@ -138,16 +138,24 @@ def simulate(
             )
         return row, fit.status.value, fit.optimality, time.perf_counter() - clock
 
+    return repeated(one, seeds, n_jobs, progress, dim, sample_size(alpha, dim), settings)
+
+
+def repeated(one: Callable, seeds: tuple, n_jobs: int, progress, dim: int, n: int, settings: dict | None) -> Trials:
+    """Trials of ``one(seed)``, ``n_jobs`` seeds at a time (threads); seeds that did not converge are warned of, once.
+
+    ``one`` returns (values by name, status, optimality, seconds).
+    """
     rows = []
-    with ThreadPoolExecutor(n_jobs) as pool:
+    with ThreadPoolExecutor(check.integer("n_jobs", n_jobs)) as pool:
         for result in pool.map(one, seeds) if n_jobs > 1 else map(one, seeds):
             rows.append(result)
             if progress is not None:
                 progress(len(rows), len(seeds))
-    trials = gathered(rows, seeds, dim, sample_size(alpha, dim), settings)
+    trials = gathered(rows, seeds, dim, n, settings)
     if trials.not_converged:
         failed = ", ".join(f"{seed} ({text})" for seed, text in trials.not_converged.items())
-        warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"left out of the averages: seed {failed}", RuntimeWarning, stacklevel=3)
     return trials
 
 

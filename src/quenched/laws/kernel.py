@@ -19,8 +19,7 @@ import numpy as np
 
 from quenched.laws.activation import coefficients, hermite
 from quenched.laws.network import as_activations
-from quenched.laws.pairs import _PAIR as CLOSED
-from quenched.laws.pairs import covariance
+from quenched.laws.pairs import CLOSED, covariance
 from quenched.numerics import check
 from quenched.numerics.gaussian import breakpoints, panel_rule
 

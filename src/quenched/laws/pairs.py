@@ -63,7 +63,7 @@ def _two(core, first, second, cross, variances, means):
         if pair is not None and (not hasattr(pair, "__len__") or len(pair) != 2):
             raise ValueError(f"{name} must be a pair, of the first and of the second pre-activation, got {pair!r}")
     first, second = activation(first), activation(second)
-    known = means is None and first.name == second.name and first.name in _PAIR
+    known = means is None and first.name == second.name and first.name in CLOSED
     means = (0.0, 0.0) if means is None else means
     given = dict(cross=cross, first_variance=variances[0], second_variance=variances[1], first_mean=means[0], second_mean=means[1])
     return entry(core, (first, second, known), **given)
@@ -72,14 +72,14 @@ def _two(core, first, second, cross, variances, means):
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _covariance(first, second, known, c: Float[Array, "*n"], r1, r2, m1, m2) -> Float[Array, "*n"]:
     if known:
-        return _PAIR[first.name](c, r1, r2)
+        return CLOSED[first.name](c, r1, r2)
     return batched(functools.partial(_pair, first, second), _PAIRS, c, r1, r2, m1, m2)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _slopes(first, second, known, c: Float[Array, "*n"], r1, r2, m1, m2) -> Float[Array, "*n"]:
     if known:
-        return with_slope(lambda c: _PAIR[first.name](c, r1, r2), c)[1]
+        return with_slope(lambda c: CLOSED[first.name](c, r1, r2), c)[1]
 
     def one(c, r1, r2, m1, m2):  # by the means: differences of nearly equal numbers would come from the covariance
         return with_slope(lambda m1: with_slope(lambda m2: _pair(first, second, c, r1, r2, m1, m2), m2)[1], m1)[1]
@@ -122,7 +122,7 @@ def _relu_pair(c, r1, r2):
 
 
 #: Centred pairs in closed form.
-_PAIR = {
+CLOSED = {
     "sign": lambda c, r1, r2: 2.0 / np.pi * jnp.arcsin(_held(c / jnp.sqrt(raised(r1, FLOOR) * raised(r2, FLOOR)))),
     "erf": lambda c, r1, r2: 2.0 / np.pi * jnp.arcsin(2.0 * c / jnp.sqrt((1.0 + 2.0 * r1) * (1.0 + 2.0 * r2))),
     "relu": _relu_pair,

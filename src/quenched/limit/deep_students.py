@@ -10,9 +10,7 @@ from ..laws.features import FeatureLaw
 from ..numerics import check
 from ..numerics.resolvent import Chain
 from .bayes_deep import angle_error
-from .feature_ridge import feature_ridge, optimal_ridge
-
-_GRID, _ZOOMS = np.geomspace(1e-9, 1e5, 85), 6
+from .feature_ridge import feature_ridge, minimiser, optimal_ridge
 
 
 class Regression(NamedTuple):
@@ -48,12 +46,7 @@ def regression(law: FeatureLaw, alpha, weight_decay, noise=0.0) -> Regression:
     else:
         found = feature_ridge(law, alpha, weight_decay, noise)
     decay = np.broadcast_to(weight_decay, np.shape(found.test_mse))
-    return Regression(decay, found.test_mse_noisy, found.test_mse, found.train_mse, _variance(law, alpha, found), found.theta)
-
-
-def _variance(law, alpha, found) -> np.ndarray:
-    """q = Var h, in a form that keeps its digits where the weight decay is large and q small."""
-    return np.asarray(law.size / alpha * found.test_mse_noisy * found.df1 + found.theta - found.kappa * found.norm)
+    return Regression(decay, found.test_mse_noisy, found.test_mse, found.train_mse, found.q, found.theta)
 
 
 def signs(law: FeatureLaw, noise: float) -> tuple[FeatureLaw, float]:
@@ -79,25 +72,13 @@ def classification(law: FeatureLaw, alpha, weight_decay, noise=0.0) -> Classific
     alpha = check.array("alpha", alpha)
     total = float(law.rho) + noise
     if weight_decay is None:
-        weight_decay = best(lambda decay: _classified(linear, rest, alpha[..., None], decay, noise, total).test_error, alpha.shape)
+        weight_decay = minimiser(lambda w: _classified(linear, rest, alpha[..., None], w, noise, total).test_error, alpha.shape)
     return _classified(linear, rest, alpha, weight_decay, noise, total)
 
 
 def _classified(linear, rest, alpha, weight_decay, noise, total) -> Classification:
     found = feature_ridge(linear, alpha, weight_decay, rest)
-    q, theta = _variance(linear, alpha, found), found.theta * np.sqrt(0.5 * np.pi * total)
+    q, theta = found.q, found.theta * np.sqrt(0.5 * np.pi * total)
     decay = np.broadcast_to(weight_decay, np.shape(theta))
     noisy, clean = angle_error(theta, q, total), angle_error(theta, q, total - noise)
     return Classification(decay, noisy, clean, 0.5 * found.train_mse, q, theta)
-
-
-def best(error, shape) -> np.ndarray:
-    """The weight decay of the smallest ``error(weight_decay (*shape, k))``: a grid in the logarithm, then ever finer ones."""
-    grid = np.broadcast_to(np.log(_GRID), (*shape, len(_GRID)))
-    step = np.diff(np.log(_GRID))[0]
-    for zoom in range(_ZOOMS + 1):
-        place = np.argmin(error(np.exp(grid)), axis=-1)[..., None]
-        centre = np.take_along_axis(grid, place, -1)
-        step = step / (1 if zoom == 0 else 10)
-        grid = centre + step * np.linspace(-1.0, 1.0, 21)
-    return np.asarray(np.exp(centre[..., 0]))

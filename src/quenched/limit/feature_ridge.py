@@ -111,19 +111,30 @@ def optimal_ridge(law: FeatureLaw, alpha, noise=0.0) -> OptimalRidge:
     alpha, noise = np.broadcast_arrays(check.array("alpha", alpha), check.array("noise", noise))
     feature_ridge(law, alpha, 0.0, noise)  # refuses bad input
     scale = float(law.chain.mean_eigenvalue) * np.maximum(1.0, noise / float(law.rho))[..., None]
-    grid = np.broadcast_to(np.log(_GRID), (*alpha.shape, len(_GRID)))
-    step = np.diff(np.log(_GRID))[0]
+
+    def error(decay):
+        return feature_ridge(law, alpha[..., None], scale * decay, noise[..., None]).test_mse
+
+    best = scale[..., 0] * minimiser(error, alpha.shape)
+    none, least = (feature_ridge(law, alpha, decay, noise).test_mse for decay in (0.0, best))
+    weight_decay = np.where(none <= least, 0.0, best)
+    return OptimalRidge(weight_decay, feature_ridge(law, alpha, weight_decay, noise))
+
+
+def minimiser(error, shape) -> np.ndarray:
+    """Where ``error`` (a function of positive (*shape, k), point by point) is smallest, (*shape,): a grid from 1e-9 to 1e5 in the
+    logarithm, and ever finer ones around its best point.
+
+    >>> minimiser(lambda x: (x - np.array([[0.3], [2.0]])) ** 2, (2,)).round(6).tolist()
+    [0.3, 2.0]
+    """
+    grid, step = np.broadcast_to(np.log(_GRID), (*shape, len(_GRID))), np.diff(np.log(_GRID))[0]
     for zoom in range(_ZOOMS + 1):
-        found = feature_ridge(law, alpha[..., None], scale * np.exp(grid), noise[..., None]).test_mse
-        best = np.argmin(found, axis=-1)[..., None]
-        centre = np.take_along_axis(grid, best, -1)
-        if zoom == 0:
-            least = np.take_along_axis(found, best, -1)[..., 0]
+        place = np.argmin(error(np.exp(grid)), axis=-1)[..., None]
+        centre = np.take_along_axis(grid, place, -1)
         step = step / (1 if zoom == 0 else 10)
         grid = centre + step * np.linspace(-1.0, 1.0, 21)
-    none = feature_ridge(law, alpha, 0.0, noise).test_mse
-    weight_decay = np.where(none <= least, 0.0, (scale * np.exp(centre))[..., 0])
-    return OptimalRidge(weight_decay, feature_ridge(law, alpha, weight_decay, noise))
+    return np.asarray(np.exp(centre[..., 0]))
 
 
 def infinitely_wide(slope2: float, noise: float, target_slope2: float, target_noise: float, label_noise: float = 0.0) -> float:

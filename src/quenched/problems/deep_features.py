@@ -100,7 +100,7 @@ class DeepFeatures(Problem):
         _matching(self.learner, self.target, len(correlation))
         set_(self, "given", isinstance(self.learner, Network))
         try:
-            self.law  # noqa: B018 - refuses networks that do not fit
+            _ = self.law  # refuses networks that do not fit
         except NotAveraged:  # they can be drawn still: the sentence waits until the theory is asked for
             pass
 
@@ -194,12 +194,12 @@ class DeepFeatures(Problem):
 
     def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
         """The same problem with the networks and the readout that :meth:`simulate` draws for ``seed``: for paired comparisons."""
+        from ..laws import SpectralLaw
+
         networks = self._networks(self._dim(dim), seed)
         if self.given:
             return self.replace(readout=networks[2])
-        spectrum = None if self.spectrum is None else networks[3] if networks[3].ndim == 2 else networks[3] ** 2
-        if spectrum is not None and spectrum.ndim == 2:
-            spectrum = spectrum @ spectrum
+        spectrum = networks[3] ** 2 if isinstance(self.spectrum, SpectralLaw) else self.spectrum  # its atoms, placed
         return dataclasses.replace(self, learner=networks[0], target=networks[1], readout=networks[2], spectrum=spectrum)
 
     def _networks(self, dim, seed):
