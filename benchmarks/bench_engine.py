@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import quenched as qn
+from quenched.laws.readout import feature_law
+from quenched.limit.feature_ridge import feature_ridge
 from quenched.numerics.density import spectral_density
 
 GLM = qn.problems.GeneralizedLinear
@@ -109,9 +111,8 @@ def test_learning_curve_of_given_weights(benchmark, activation):
     target = qn.laws.DeepNetwork((2000, 2000), "sign").draw(seed=1)
     readout = np.random.default_rng(2).standard_normal(2000)
 
-    def curve():
-        problem = qn.problems.DeepFeatures(learner, target, "square", 1.0, 0.1, 0.1, readout=readout)
-        return problem.ridge(alpha=np.geomspace(0.1, 10, 100))
+    def curve():  # not by way of a problem, which keeps the law of its features
+        return feature_ridge(feature_law(learner, target, readout=readout), np.geomspace(0.1, 10, 100), 0.1, 0.1)
 
     assert np.all(np.isfinite(curve().test_mse))  # compiles
     benchmark.pedantic(curve, rounds=2)
