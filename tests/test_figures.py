@@ -114,6 +114,23 @@ def test_depth_regularises_in_the_figures_own_lines(tmp_path):
     data.to_netcdf(tmp_path / "lines.nc", engine="h5netcdf")
 
 
+@pytest.mark.parametrize(("network", "passed"), [(0.002, True), (0.024, False), (0.04, False)])
+def test_a_trained_network_must_lie_below_kernel_and_plateau(network, passed):
+    """It has no theory and no part in the deviations; at 0.024 it lies below the kernel, not below the plateau of 0.0225."""
+    mean = np.array([[0.1, np.nan], [0.2, np.nan], [0.12, network]])
+    columns = {"test_mse": np.array([[0.1, 0.027], [0.2, 0.19], [np.nan, np.nan]]), "test_mse_mean": mean}
+    columns |= {"test_mse_se": np.where(np.isfinite(mean), 1e-4, np.nan), "trusted": np.ones((3, 2), bool)}
+    columns |= {"test_mse_deviation": (mean - columns["test_mse"]) / 1e-4}
+    data = xr.Dataset(
+        {name: (("line", "n_samples"), column) for name, column in columns.items()},
+        {"line": ["kernel", "ridge", "network"], "n_samples": [900, 2700]}, {"simulate": '{"dim": 30}', "failed": ""},
+    )  # fmt: skip
+    verdict = kernel_staircase.check(data)
+    assert verdict.passed == passed and len(verdict.rows) == 2 and "n = 3 d^2" in verdict.text
+    assert f"{100 * network / 0.027:.2g}%" in verdict.text
+    assert drawn(kernel_staircase, data) == 1
+
+
 AXES = {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1, bayes_optimal: 2, kernel_staircase: 1}
 
 
