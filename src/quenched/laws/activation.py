@@ -74,6 +74,10 @@ class Activation:
         value = self.fn(x)
         return value if jnp.issubdtype(jnp.result_type(value), jnp.inexact) else jnp.asarray(value).astype(jnp.result_type(x))
 
+    @property
+    def __name__(self):  # how problems show it
+        return self.name or getattr(self.fn, "__name__", repr(self.fn))
+
     def __repr__(self):
         if self.name:
             return f"activation({self.name!r})"

@@ -111,6 +111,12 @@ class Law(eqx.Module):
             Q=-2.0 * symmetrise(g.Q_hat),
         )
 
+    def settle(self, m, step, hats: Conjugates, ridge, rate):
+        """The free means ``m`` (A, r) after a ``step`` down their gradient, and the conjugates; laws may take it longer, or draw
+        means back that are not quite free. ``rate`` = alpha / size multiplies the channel.
+        """
+        return m - step, hats
+
     def atoms(self):
         """The law's :class:`~quenched.laws.SpectralLaw`, where it is one of spectral atoms."""
         raise TypeError(f"{type(self).__name__} has no spectral atoms, so what needs them is not available for it")

@@ -93,11 +93,10 @@ def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: 
     """The conjugates that the overlaps produce, all by one gradient of :func:`channel`."""
     rate = model.alpha / model.law.size
     value, (g, d_scalars) = jax.value_and_grad(channel, argnums=(1, 2))(model, overlaps, scalars, quadrature, singular)
-    free = jnp.asarray(model.law.free, dtype=bool)[:, None] if model.law.free else jnp.zeros((0, 1), bool)
     hats = Conjugates(
         q_hat=-2.0 * rate * symmetrise(g.V),
         V_hat=2.0 * rate * symmetrise(g.q),
-        m_hat=jnp.where(free, 0.0, -rate * g.m),
+        m_hat=-rate * g.m,
         theta_hat=jnp.zeros_like(g.theta) if "theta" in model.frozen else -rate * g.theta,
         Q_hat=2.0 * rate * symmetrise(g.Q),
     )

@@ -298,6 +298,6 @@ def _density_ratio(omega, target, token):
     The density of the target does not depend on the overlaps."""
     _, pinv, projector = token.omega
     centred = omega - token.mean - (target - token.m_star) @ token.slope.T
-    filled = token.given + jnp.eye(len(projector), dtype=projector.dtype) - projector
+    filled = token.given + (jnp.eye(len(projector), dtype=projector.dtype) - projector)  # small numbers are not lost
     log_density = -0.5 * jnp.einsum("ni,ij,nj->n", centred, pinv, centred) - 0.5 * jnp.linalg.slogdet(filled)[1]
     return jnp.exp(log_density - jax.lax.stop_gradient(log_density))

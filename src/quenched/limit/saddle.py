@@ -90,10 +90,14 @@ def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False)
     out = conjugates(model, old, unknowns.scalars, quadrature, singular)
     for name, (direction, value) in model.held.items():
         out = out._replace(conjugates=_with_multiplier(model, out.conjugates, name, direction, value))
+    if any(model.law.free):
+        rate = model.alpha / model.law.size
+        settled, hats = model.law.settle(old.m, out.d_means, out.conjugates, model.weight_decay, rate)
+        out = out._replace(conjugates=hats)
     new = model.law.overlaps(out.conjugates, model.weight_decay)
     if any(model.law.free):
         free = jnp.asarray(model.law.free, dtype=bool)[:, None]
-        new = new._replace(m=jnp.where(free, old.m - out.d_means, new.m))
+        new = new._replace(m=jnp.where(free, settled, new.m))
     if "units" in model.frozen:
         new = exchangeable(new)
     if "rotations" in model.frozen:
@@ -190,16 +194,25 @@ def _size(a):
     return jnp.trace(a, axis1=-2, axis2=-1) / a.shape[-1]
 
 
-def _relative(a):
-    """Matrices relative to their size, the logarithm of which takes the place of the mean diagonal entry."""
-    size = _size(a)[..., None, None]
-    return a / size + (jnp.log(size) - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype)
+def _has_size(a):
+    """Which matrices (B, r, r) are positive, so that their size has a logarithm; elements of a basis need not be."""
+    size = _size(a)
+    return size > 1e-8 * jnp.max(jnp.abs(size), initial=0.0)
 
 
-def _absolute(a):
+def _relative(a, positive, unit):
+    """Matrices relative to their size, the logarithm of which takes the place of the mean diagonal entry; others over ``unit``."""
+    positive = positive[..., None, None]
+    size = jnp.where(positive, _size(a)[..., None, None], 1.0)
+    return jnp.where(positive, a / size + (jnp.log(size) - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype), a / unit)
+
+
+def _absolute(a, positive, unit):
     """The inverse of :func:`_relative`."""
-    log_size = _size(a)[..., None, None]
-    return jnp.exp(log_size) * (a - (log_size - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype))
+    positive = positive[..., None, None]
+    log_size = jnp.where(positive, _size(a)[..., None, None], 0.0)
+    matrix = jnp.exp(log_size) * (a - (log_size - 1.0) * jnp.eye(a.shape[-1], dtype=a.dtype))
+    return jnp.where(positive, matrix, a * unit)
 
 
 def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
@@ -212,25 +225,34 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
 
     def newton_point(x, fx):
-        y = chart(unravel(x))
-        jacobian, fy = jax.jacfwd(lambda y: (lambda new: (new, new))(chart(unravel(step_map(unchart(y))))), has_aux=True)(y)
-        step = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fy - y)
-        return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan))
+        base = unravel(x).overlaps
+        how = {name: (_has_size(a), jnp.max(jnp.abs(a)) + 1e-300) for name, a in base._asdict().items() if name in ("V", "q", "Q")}
+        y = chart(unravel(x), how)
 
-    def chart(unknowns):
+        def mapped(y):
+            new = chart(unravel(step_map(unchart(y, how))), how)
+            return new, new
+
+        jacobian, fy = jax.jacfwd(mapped, has_aux=True)(y)
+        step = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fy - y)
+        return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan), how)
+
+    def size_of(q, how):
+        return jnp.sqrt(jnp.mean(jnp.where(how["q"][0], _size(q), 0.0)))
+
+    def chart(unknowns, how):
         """Newton's coordinates, in which saddle points are closer to linear: of V, q and Q the logarithm of the size and the
         matrix relative to it (for one unit log V, log q, log Q), m and theta relative to the square root of q."""
         o = unknowns.overlaps
-        root = jnp.sqrt(jnp.mean(_size(o.q)))
-        o = o._replace(V=_relative(o.V), q=_relative(o.q), Q=_relative(o.Q), m=o.m / root, theta=o.theta / root)
-        return ravel_pytree(unknowns._replace(overlaps=o))[0]
+        root = size_of(o.q, how)
+        matrices = {name: _relative(getattr(o, name), *how[name]) for name in how}
+        return ravel_pytree(unknowns._replace(overlaps=o._replace(m=o.m / root, theta=o.theta / root, **matrices)))[0]
 
-    def unchart(y):
+    def unchart(y, how):
         o = unravel(y).overlaps
-        q = _absolute(o.q)
-        root = jnp.sqrt(jnp.mean(_size(q)))
-        o = o._replace(V=_absolute(o.V), q=q, Q=_absolute(o.Q), m=o.m * root, theta=o.theta * root)
-        return ravel_pytree(unravel(y)._replace(overlaps=o))[0]
+        matrices = {name: _absolute(getattr(o, name), *how[name]) for name in how}
+        root = size_of(matrices["q"], how)
+        return ravel_pytree(unravel(y)._replace(overlaps=o._replace(m=o.m * root, theta=o.theta * root, **matrices)))[0]
 
     def evaluate(x):
         new = update(model, unravel(x), quadrature, singular).unknowns

@@ -11,6 +11,7 @@ from .frozen_features import Diagnosis, diagnose_features
 from .generalized_linear import GeneralizedLinear
 from .landscape import Landscape, landscape
 from .mixture import MixtureClassification
+from .one_step import ApproximationWarning, OneGradientStep
 from .quadratic_network import QuadraticNetwork
 from .sequence import SequenceProblem
 from .siamese import Siamese
@@ -19,8 +20,8 @@ from .transition import Spinodal, Transition, find_transition
 from .tuning import Tuned
 
 __all__ = [
-    "Attention", "BayesOptimalDeep", "Committee", "DeepFeatures", "DenoisingAutoencoder", "Diagnosis", "GeneralizedLinear",
-    "Landscape", "MixtureClassification", "PhaseRetrieval", "Problem", "QuadraticNetwork", "SequenceProblem", "Siamese",
-    "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned", "diagnose_features", "find_transition",
-    "follow", "landscape", "solve_many",
+    "ApproximationWarning", "Attention", "BayesOptimalDeep", "Committee", "DeepFeatures", "DenoisingAutoencoder", "Diagnosis",
+    "GeneralizedLinear", "Landscape", "MixtureClassification", "OneGradientStep", "PhaseRetrieval", "Problem", "QuadraticNetwork",
+    "SequenceProblem", "Siamese", "Solution", "SolveError", "SolveWarning", "Spinodal", "Transition", "Tuned", "diagnose_features",
+    "find_transition", "follow", "landscape", "solve_many",
 ]

@@ -13,6 +13,18 @@ _ENTRIES = {
   title={A phase transition between positional and semantic learning in a solvable model of dot-product attention},
   author={Cui, Hugo and Behrens, Freya and Krzakala, Florent and Zdeborov{\\'a}, Lenka},
   journal={arXiv:2402.03902}, year={2024}}""",
+    "cui2024asymptotics": """@inproceedings{cui2024asymptotics,
+  title={Asymptotics of feature learning in two-layer networks after one gradient-step},
+  author={Cui, Hugo and Pesce, Luca and Dandi, Yatin and Krzakala, Florent and Lu, Yue M. and Zdeborov{\\'a}, Lenka and
+    Loureiro, Bruno}, booktitle={ICML}, note={arXiv:2402.04980}, year={2024}}""",
+    "dandi2024random": """@article{dandi2024random,
+  title={A random matrix theory perspective on the spectrum of learned features and asymptotic generalization capabilities},
+  author={Dandi, Yatin and Pesce, Luca and Cui, Hugo and Krzakala, Florent and Lu, Yue M. and Loureiro, Bruno},
+  journal={arXiv:2410.18938}, year={2024}}""",
+    "ba2022high": """@inproceedings{ba2022high,
+  title={High-dimensional asymptotics of feature learning: how one gradient step improves the representation},
+  author={Ba, Jimmy and Erdogdu, Murat A. and Suzuki, Taiji and Wang, Zhichao and Wu, Denny and Yang, Greg},
+  booktitle={NeurIPS}, note={arXiv:2205.01445}, year={2022}}""",
     "loureiro2021learning": """@article{loureiro2021learning,
   title={Learning curves of generic features maps for realistic datasets with a teacher-student model},
   author={Loureiro, Bruno and Gerbelot, C{\\'e}dric and Cui, Hugo and Goldt, Sebastian and Krzakala, Florent and

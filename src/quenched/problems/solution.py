@@ -49,7 +49,7 @@ class Solution(Lookup):
     - ``stein_gap``: relative difference of the two forms of V_hat. Larger than the quadrature error, it is the mass at
       jumps of the proximal operator, and replica symmetry is only approximate (unless the loss is known to be ``convex``:
       then nothing jumps, replica symmetry holds, and the gap is quadrature error at its kinks).
-    - ``iterations``, ``branch`` (the name of the start), ``problem``.
+    - ``iterations``, ``branch`` (the name of the start), ``problem``; ``note``: why the theory is ``approximate``, or "".
 
     ``solution["test_error"]`` looks a name up among observables, then order parameters; ``solution.keys()`` has the names.
     A solution is a pytree: ``jax.tree.map`` acts on its order parameters and observables.
@@ -68,6 +68,12 @@ class Solution(Lookup):
     level: int = 0
     quadrature_tol: float = 1e-6
     convex: bool = False
+    note: str = ""
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the theory itself is only approximate at these parameters; ``note`` says why."""
+        return bool(self.note)
 
     @property
     def converged(self) -> bool:
@@ -96,6 +102,8 @@ class Solution(Lookup):
             parts.append(f"replica symmetry approximate (the proximal operator jumps: gap {self.stein_gap:.1e})")
         else:
             parts.append(f"stable (replicon {self.replicon:.3g})")
+        if self.note:
+            parts.append(f"approximate: {self.note}")
         return ", ".join(parts)
 
     def __repr__(self) -> str:
@@ -162,7 +170,8 @@ class Solution(Lookup):
         header = {
             "result": self.result.name, "residual": self.residual, "quadrature_error": self.quadrature_error,
             "replicon": self.replicon, "stein_gap": self.stein_gap, "iterations": self.iterations, "branch": self.branch,
-            "level": self.level, "quadrature_tol": self.quadrature_tol, "convex": self.convex, "problem": repr(self.problem),
+            "level": self.level, "quadrature_tol": self.quadrature_tol, "convex": self.convex, "note": self.note,
+            "problem": repr(self.problem),
         }  # fmt: skip
         arrays = {f"order_parameters/{k}": np.asarray(v) for k, v in self.order_parameters.items()}
         arrays |= {f"observables/{k}": np.asarray(v) for k, v in self.observables.items()}

@@ -17,7 +17,7 @@ from ..problems.base import Problem
 from ..problems.compare import deviation
 
 _EXAMPLES = {"over": "{'alpha': [1.0, 2.0]}", "simulate": "{'dim': 500, 'seeds': 8}"}
-CERTIFICATE = ("converged", "stable", "residual", "quadrature_error", "replicon")
+CERTIFICATE = ("converged", "stable", "approximate", "residual", "quadrature_error", "replicon")
 
 
 def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None = None, *, progress=None, **options):
@@ -37,10 +37,10 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     -------
     A Dataset with, for each observable and order parameter, the theory under its own name, and for what was simulated
     ``<name>_mean``, ``<name>_se`` (standard error over seeds), ``<name>_deviation`` ((mean - theory) / se); ``trials``
-    is the number of trials that entered. ``converged``, ``stable``, ``residual``, ``quadrature_error``, ``replicon``
-    and ``status`` certify each point; ``trusted`` is converged and stable. A point that fails does not stop the sweep:
-    it is NaN and not trusted, and ``attrs["failed"]`` lists each with its reason. Attributes hold the version and all
-    parameters.
+    is the number of trials that entered. ``converged``, ``stable``, ``approximate``, ``residual``, ``quadrature_error``,
+    ``replicon`` and ``status`` certify each point; ``trusted`` is converged, stable and not approximate. A point that fails does
+    not stop the sweep: it is NaN and not trusted, and ``attrs["failed"]`` lists each with its reason. Attributes hold the version
+    and all parameters.
 
     Raises
     ------
@@ -99,9 +99,9 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
 
     names = tuple(grid)
     data = {name: _variable(name, values, names) for name, values in columns.values.items()}
-    for flag in ("converged", "stable"):
+    for flag in ("converged", "stable", "approximate"):
         data[flag] = (names, np.nan_to_num(columns.values[flag]).astype(bool))
-    data["trusted"] = (names, data["converged"][1] & data["stable"][1])
+    data["trusted"] = (names, data["converged"][1] & data["stable"][1] & ~data["approximate"][1])
     data["status"] = (names, columns.texts.astype(str))
     if simulate is not None:
         data["trials"] = (names, np.nan_to_num(columns.values["trials"]).astype(int))
