@@ -117,8 +117,13 @@ def _fixed_point(law, rate, weight_decay):
 
 
 def _point(law, alpha, weight_decay, noise):
+    (A, B), error = _fixed_point(law, alpha / law.size, weight_decay)
+    return errors(law, alpha, weight_decay, noise, A, B)._replace(residual=error)
+
+
+def errors(law, alpha, weight_decay, noise, A, B) -> SpikedRidge:
+    """What ridge regression reaches, from the resolvent's couplings ``A`` (k, k) and ridges ``B`` (k,): linear algebra."""
     rate, k, beta = alpha / law.size, len(law.groups), law.size * law.groups
-    (A, B), error = _fixed_point(law, rate, weight_decay)
     blocks = block_resolvent(weight_decay + B, A, beta)
     w = 1.0 / (1.0 + _susceptibility(law, blocks))
     mean, _, slope, _, variance, _ = law.field
@@ -174,7 +179,7 @@ def _point(law, alpha, weight_decay, noise):
     return SpikedRidge(
         test_mse=noisy - noise, test_mse_noisy=noisy, train_mse=train, bias=law.prob @ misfit, variance=law.prob @ Q,
         norm=jnp.sum(q[len(a_) :]), m=jnp.where(seen, a[:k], 0.0) @ turn,
-        components=a[k:-k].reshape(k, T + 1), lengths=a[-k:], residual=error,
+        components=a[k:-k].reshape(k, T + 1), lengths=a[-k:], residual=jnp.zeros(()),
     )  # fmt: skip
 
 

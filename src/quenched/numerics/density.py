@@ -196,13 +196,25 @@ def spectral_density(chain: Chain, aspect=0.0, *, points: int = 256, scan: int =
     rho, trace, _ = look(x)
     inside = rho * x > 1e-6
     edges = []
-    for first, last in _runs(inside):
+    for first, last in runs(inside):
         low = 0.0 if first == 0 else _edge(chain, a, trace[first - 1], x[first - 1], x[first])
         high = top if last == len(x) - 1 else _edge(chain, a, trace[last + 1], x[last], x[last + 1])
         edges.append((low, high))
     if edges and edges[0][0] == 0.0:
         edges[0] = (_first_edge(chain, a, x[0], top), edges[0][1])
     edges = np.array(edges).reshape(-1, 2)
+    at, weights = arc_rule(edges, points)
+    rho, _, good = look(at.reshape(-1))
+    return SpectralDensity(1.0 - _rank(chain, aspect), edges, at, rho.reshape(at.shape), weights, int(np.sum(~good)))
+
+
+def arc_rule(edges, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights (I, N) for integrals over the intervals ``edges`` (I, 2), of functions with square-root edges.
+
+    >>> x, weights = arc_rule(np.array([[1.0, 3.0]]), 40)
+    >>> round(float(np.sum(weights * np.sqrt((x - 1.0) * (3.0 - x)))), 3)  # half a circle
+    1.571
+    """
     angle = np.pi * (np.arange(points) + 0.5) / points
     # square-root edges are smooth in the angle, and orders of magnitude are resolved in the logarithm
     ends = [_scaled(row, row[0]) for row in edges]
@@ -210,12 +222,10 @@ def spectral_density(chain: Chain, aspect=0.0, *, points: int = 256, scan: int =
     at, slope = middle - half * np.cos(angle), half * np.sin(angle) * np.pi / points
     log = edges[:, :1] > 0.0
     at = np.where(log, np.exp(np.where(log, at, 0.0)), at)
-    weights = np.where(log, at, 1.0) * slope
-    rho, _, good = look(at.reshape(-1))
-    return SpectralDensity(1.0 - _rank(chain, aspect), edges, at, rho.reshape(at.shape), weights, int(np.sum(~good)))
+    return at, np.where(log, at, 1.0) * slope
 
 
-def _runs(inside) -> list[tuple[int, int]]:
+def runs(inside) -> list[tuple[int, int]]:
     """First and last index of each run of True."""
     change = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     return [(int(a), int(b) - 1) for a, b in change.reshape(-1, 2)]

@@ -258,6 +258,45 @@ class OneGradientStep(Problem):
 
         return error_floor(self._law(True))
 
+    # ---- the spectrum of the features ----------------------------------------------------------------------------
+
+    def feature_density(self, points: int = 300):
+        """The bulk of the eigenvalues of ``Phi^T Phi / n`` (p, p), Phi (n, p) the features of the n = alpha d samples.
+
+        Returns :class:`quenched.numerics.density.SpectralDensity`: ``x``, ``density``, ``edges``, ``atom``, ``cdf``, ``distance``.
+        At ``learning_rate=0`` it is that of random features; what the step adds beside the bulk is in :meth:`outliers`.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OneGradientStep(alpha=1.6, alpha0=20.0, learning_rate=0.0, width_ratio=1.0, activation="tanh",
+        ...                                       target="sin", weight_decay=0.1)
+        >>> density = problem.feature_density()
+        >>> round(float(density.edges[0, 1]), 3), round(density.mass, 4)
+        (2.216, 1.0)
+        """
+        from ..limit.feature_spectrum import feature_density
+
+        return feature_density(self._law(True), float(self.alpha), points)
+
+    def gram_density(self, points: int = 300):
+        """The bulk of the eigenvalues of ``Phi Phi^T / p`` (n, n): those of :meth:`feature_density` times n / p, and the zeros."""
+        density, rate = self.feature_density(points), float(self.alpha) / float(self.width_ratio)
+        return dataclasses.replace(
+            density, atom=max(0.0, 1.0 - min(1.0, rate) / rate), edges=density.edges * rate, x=density.x * rate,
+            density=density.density / rate**2, weights=density.weights * rate,
+        )  # fmt: skip
+
+    def outliers(self, width: int | None = None):
+        """The eigenvalues of ``Phi^T Phi / n`` above the bulk, largest first.
+
+        - ``width``: p, to which those of the mean features are proportional. None: this problem's ``width``, and if that is None
+          the limit p -> infinity, where only eigenvalues of order one are left.
+
+        Returns a tuple of :class:`quenched.limit.feature_spectrum.Outlier`: ``position``, and squared overlaps of the eigenvector.
+        """
+        from ..limit.feature_spectrum import outliers
+
+        return outliers(self._law(True), float(self.alpha), width)
+
     # ---- finite size -------------------------------------------------------------------------------------------
 
     def simulate(self, dim: int, seeds: Any = 8, *, sampled: bool = False, **options):

@@ -1,0 +1,285 @@
+"""Spectra of features after a gradient step: the bulk, and the eigenvalues that stand out of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..laws.spiked import SpikedFeatures
+from ..numerics import check
+from ..numerics.blocks import form, times
+from ..numerics.density import SpectralDensity, arc_rule, runs
+from ..numerics.precision import in_float64
+from . import spiked_ridge
+
+#: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor.
+_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.25
+#: Newton steps at each height, and the misfit at which they end.
+_STEPS, _TOL = 8, 1e-13
+#: A point of the scan belongs to the bulk where its density times x is larger.
+_SEEN = 1e-5
+_CHUNK = 64  # points that are computed at once
+
+
+class _State(NamedTuple):
+    """Couplings (k, k) and ridges (k,) of the block covariance, and the traces of its resolvent."""
+
+    A: jax.Array
+    B: jax.Array
+    g: jax.Array
+
+
+def _pack(state):
+    a, b = np.triu_indices(len(state.g))
+    return jnp.concatenate([state.A[a, b], state.B, state.g])
+
+
+def _unpack(x, k):
+    a, b = np.triu_indices(k)
+    A = jnp.zeros((k, k), x.dtype).at[a, b].set(x[: len(a)]).at[b, a].set(x[: len(a)])
+    return _State(A, x[len(a) : len(a) + k], x[len(a) + k :])
+
+
+def _unpacked(x, k):
+    """The state as NumPy arrays."""
+    return _State(*(np.asarray(v) for v in _unpack(jnp.asarray(x), k)))
+
+
+def _couple(law, rate, weight):
+    """A and B of the weights w (C,) of the samples."""
+    mu1, weighted = law.profile.mu1, law.prob * weight
+    return rate * jnp.einsum("c,cl,cm->lm", weighted, mu1, mu1), rate * weighted @ law.profile.rest
+
+
+def _weights(law, A, g):
+    """w (C,) = 1 / (1 + V)."""
+    mu1, beta = law.profile.mu1, law.size * law.groups
+    bulk = jnp.einsum("cl,lm,cm->c", mu1, form(g, A, beta), mu1) / law.size
+    return 1.0 / (1.0 + law.profile.rest @ (law.groups * g) + bulk)
+
+
+def _inverse(law, ridge, A, B, g):
+    """1 / g of the block covariance."""
+    return ridge + B + jnp.diagonal(times(A, g, law.size * law.groups))
+
+
+def _misfit(x, law, rate, ridge):
+    state = _unpack(x, len(law.groups))
+    A, B = _couple(law, rate, _weights(law, state.A, state.g))
+    back = _inverse(law, ridge, state.A, state.B, state.g)
+    a, b = np.triu_indices(len(state.g))
+    return jnp.concatenate([(state.A - A)[a, b], state.B - B, state.g * back - 1.0])
+
+
+def _plain(x, law, rate, ridge):
+    """One step of the fixed point, half of the way: it never leaves the upper half plane."""
+    state = _unpack(x, len(law.groups))
+    A, B = _couple(law, rate, _weights(law, state.A, state.g))
+    return 0.5 * (x + _pack(_State(A, B, 1.0 / _inverse(law, ridge, A, B, state.g))))
+
+
+def _solve(law, rate, z, x):
+    """The state at a complex z, from one near it; and the misfit."""
+    ridge, last = -z * rate, len(law.groups)
+
+    def misfit(x):
+        value = _misfit(x, law, rate, ridge)
+        return value, value
+
+    def body(state):
+        x, _, count = state
+        slope, value = jax.jacfwd(misfit, holomorphic=True, has_aux=True)(x)
+        newton = x - jnp.linalg.solve(slope, value)
+        there = jnp.max(jnp.abs(misfit(newton)[0]))
+        # outside of the bulk the imaginary part is rounding in the end
+        good = (there < 0.7 * jnp.max(jnp.abs(value))) & jnp.all(jnp.imag(newton[-last:]) > -1e-9 * jnp.abs(newton[-last:]))
+        good = good | (there < _TOL)
+        return jnp.where(good, newton, _plain(x, law, rate, ridge)), jnp.where(good, there, 1.0), count + 1
+
+    x, error, _ = jax.lax.while_loop(lambda s: (s[1] > _TOL) & (s[2] < _STEPS), body, (x, jnp.ones(()), 0))
+    return x, error
+
+
+def _descend(law, rate, x, scale, last):
+    """The state at the real x, coming down from far above the axis to the height ``last``."""
+    steps = int(np.ceil(np.log(_LAST / _FIRST) / np.log(_FACTOR)))
+    heights = jnp.concatenate([scale * _FIRST * _FACTOR ** jnp.arange(steps), jnp.full(2, last * scale)])
+    A, B = _couple(law, rate, jnp.ones(len(law.kappa)))
+    start = _pack(_State(A + 0j, B + 0j, 1.0 / (-rate * (x + 1j * heights[0]) + B + 0j)))
+
+    def down(state, height):
+        state, error = _solve(law, rate, x + 1j * height, state)
+        return state, error
+
+    state, errors = jax.lax.scan(down, start, heights)
+    return state, errors[-1]
+
+
+@jax.jit
+def _chunk(law, rate, x, scale, last):
+    return jax.vmap(lambda one: _descend(law, rate, one, scale, last))(x)
+
+
+def _states(law, rate, x, scale, last=_LAST):
+    """States (N, J) and misfits (N,) at real points, by chunks of one size: one program."""
+    x = np.asarray(x, float)
+    padded = np.pad(x, (0, -len(x) % _CHUNK), mode="edge").reshape(-1, _CHUNK)
+    parts = [_chunk(law, rate, part, scale, last) for part in padded]
+    return tuple(np.concatenate(column)[: len(x)] for column in zip(*parts, strict=True))
+
+
+def _look(law, rate, x, scale):
+    """The density of ``Phi^T Phi / n`` at real points, and which were found."""
+    state, error = _states(law, rate, x, scale)
+    g, good = state[:, -len(law.groups) :], error < 1e-6
+    return np.where(good, np.maximum(rate * g.imag @ law.groups, 0.0) / np.pi, 0.0), good
+
+
+def _scale(law, rate) -> float:
+    """A number above the bulk, but for what samples of |kappa| > 5 make."""
+    near = np.abs(law.kappa) < 5.0
+    rows = (law.profile.rest + law.profile.mu1**2 * (1.0 + np.sqrt(law.size)) ** 2)[near]
+    return float(np.max(rows @ (law.groups * len(law.groups)))) * (1.0 + 1.0 / np.sqrt(rate)) ** 2
+
+
+@in_float64
+def feature_density(law: SpikedFeatures, alpha, points: int = 300, scan: int = 100) -> SpectralDensity:
+    """The bulk of the eigenvalues of ``Phi^T Phi / n`` (p, p), for n = alpha d fresh samples.
+
+    ``points`` N in each interval of the support; ``scan``: how many points look for the intervals, equidistant in the square root,
+    and as many in the logarithm down to 1e-6 of the largest. Where features grow with kappa without bound (relu), so does the
+    support; it is followed as far as its density times x is above 1e-5.
+
+    Source: Y. Dandi et al. (2024), arXiv:2410.18938.
+    """
+    alpha, points, scan = check.positive("alpha", alpha), check.integer("points", points, 8), check.integer("scan", scan, 32)
+    rate = alpha / float(law.size)
+    top = _scale(law, rate)
+    x = top * np.unique(np.concatenate([(np.arange(1, scan + 1) / scan) ** 2, np.geomspace(1e-6, 1.0, scan)]))
+    rho, _ = _look(law, rate, x, top)
+    inside = rho * x > _SEEN
+    edges = []
+    for first, last in runs(inside):
+        low = 0.0 if first == 0 else _edge(law, rate, top, x[first], x[first - 1])
+        edges.append((low, top if last == len(x) - 1 else _edge(law, rate, top, x[last], x[last + 1])))
+    edges = np.array(edges).reshape(-1, 2)
+    at, weights = arc_rule(edges, points)
+    rho, good = _look(law, rate, at.reshape(-1), top)
+    return SpectralDensity(max(0.0, 1.0 - rate), edges, at, rho.reshape(at.shape), weights, int(np.sum(~good)))
+
+
+def _edge(law, rate, top, inside, outside) -> float:
+    """The edge between two points, by looking at ever finer grids."""
+    for _ in range(3):
+        x = np.linspace(inside, outside, _CHUNK)
+        rho, _ = _look(law, rate, x, top)
+        out = np.flatnonzero(rho * x <= _SEEN)
+        if not len(out) or out[0] == 0:
+            break
+        inside, outside = x[out[0] - 1], x[out[0]]
+    return 0.5 * (inside + outside)
+
+
+class Outlier(NamedTuple):
+    """An eigenvalue outside of the bulk: its ``position``, and the squared overlaps of its eigenvector with normalised directions.
+
+    ``constants`` (k,): the indicators of the groups (NaN for a layer without end, where they hold no eigenvalue of order one);
+    ``components`` (k, T + 1): the rows' components along the spike and the other directions; ``lengths`` (k,).
+    """
+
+    position: float
+    constants: np.ndarray
+    components: np.ndarray
+    lengths: np.ndarray
+
+
+@in_float64
+def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier, ...]:
+    """The eigenvalues of ``Phi^T Phi / n`` above the bulk, largest first.
+
+    - ``width``: p, on which those of the groups' means depend (they are of order p). None: the limit, where only those of order one
+      are left. By default the law's own.
+    - ``edge``: where the bulk ends, if known.
+
+    Source: Y. Dandi et al. (2024), arXiv:2410.18938.
+    """
+    rate = check.positive("alpha", alpha) / float(law.size)
+    width = law.width if width is None else check.integer("width", width)
+    edge = float(feature_density(law, alpha).edges[-1, 1]) if edge is None else check.positive("edge", edge)
+    scale = _scale(law, rate)
+
+    def parts(x):
+        """D (J,) and E[w B B] (J, J) at points above the bulk."""
+        states, _ = _states(law, rate, np.atleast_1d(x), scale, last=1e-12)
+        return [_channels(law, _unpacked(state, len(law.groups)), width) for state in states]
+
+    def strengths(x):
+        """Eigenvalues of the channels' couplings, descending: outliers are where one of them is 1."""
+        return [np.sort(np.linalg.eigvalsh(rate * np.sqrt(np.outer(-D, -D)) * gram))[::-1] for D, gram in parts(x)]
+
+    means = 0.0 if width is None else 4.0 * width * float(np.sum(law.prob @ (law.profile.mu0**2 * law.groups)))
+    largest, start = edge + means + 9.0 * scale, edge * (1.0 + 1e-6)
+    found = []
+    for index in range(int(np.sum(strengths(start)[0] > 1.0))):
+        low, high = start, largest
+        for _ in range(5):
+            x = np.geomspace(low, high, _CHUNK)
+            above = np.array([s[index] > 1.0 for s in strengths(x)])
+            last = int(np.max(np.flatnonzero(above), initial=0))
+            low, high = x[last], x[min(last + 1, _CHUNK - 1)]
+        found.append(_outlier(law, parts, rate, 0.5 * (low + high), edge, width))
+    return tuple(found)
+
+
+def _channels(law, state, width):
+    """D and E[w B B] of the channels; in the limit of a wide layer without the constants, and orthogonal to them."""
+    g, k = np.real(state.g), len(law.groups)
+    bulk = np.einsum("cl,lm,cm->c", law.profile.mu1, np.asarray(form(state.g, state.A, law.size * law.groups)), law.profile.mu1)
+    weighted = law.prob * np.real(1.0 / (1.0 + law.profile.rest @ (law.groups * state.g) + bulk / law.size))
+    T = law.spikes.response.shape[1] - 1
+    mu0, channels = law.profile.mu0, law.channels
+    tilts = np.zeros((len(weighted), channels.shape[1], T))
+    tilts[:, : k * (T + 1)] = (law.profile.mu1[:, :, None, None] * law.spikes.response[:, :, 1:]).reshape(len(weighted), -1, T)
+    heads = law.size * law.groups * g
+    D = np.concatenate([(law.spikes.variance * heads[:, None]).ravel(), law.spikes.length * heads])
+    gram = np.einsum("c,ci,cj->ij", weighted, channels, channels) + np.einsum("c,cis,cjs->ij", weighted, tilts, tilts)
+    cross, own = (mu0.T * weighted) @ channels, (mu0.T * weighted) @ mu0
+    if width is None:
+        return D, gram - cross.T @ np.linalg.pinv(own, rcond=1e-12, hermitian=True) @ cross
+    return np.concatenate([width * law.groups * g, D]), np.block([[own, cross], [cross.T, gram]])
+
+
+def _outlier(law, parts, rate, x, edge, width) -> Outlier:
+    """Overlaps by the residue of the channels' resolvent."""
+    k, T = len(law.groups), law.spikes.response.shape[1] - 1
+    step = min(1e-4 * x, 0.05 * (x - edge))
+
+    def resolvent(D, gram):
+        return np.diagonal(np.linalg.solve(np.eye(len(D)) + rate * D[:, None] * gram, np.diag(D)))
+
+    above, below = (resolvent(*part) for part in parts([x + step, x - step]))
+    beta = law.size * law.groups
+    norms = np.concatenate([(law.spikes.variance * beta[:, None]).ravel(), law.spikes.length * beta])
+    constants = np.full(k, np.nan)
+    residue = -rate * 0.5 * step * (above - below)
+    if width is not None:
+        constants, residue = residue[:k] / (width * law.groups), residue[k:]
+    shares = np.divide(residue, norms, out=np.zeros_like(residue), where=norms > 0.0)
+    return Outlier(x, constants, shares[: k * (T + 1)].reshape(k, T + 1), shares[k * (T + 1) :])
+
+
+@in_float64
+def ridge_from_spectrum(law: SpikedFeatures, alpha, weight_decay, noise=0.0):
+    """Ridge regression by way of the spectrum: the resolvent of ``Phi^T Phi / n`` at z = -weight_decay p / n, then linear algebra.
+
+    The same numbers as :func:`quenched.limit.spiked_ridge.spiked_ridge`, whose own fixed point is not used.
+    """
+    alpha, weight_decay = check.positive("alpha", alpha), check.positive("weight_decay", weight_decay)
+    rate = alpha / float(law.size)
+    state, _ = _states(law, rate, np.array([-weight_decay / rate]), _scale(law, rate), last=1e-14)
+    A, B, _ = _unpacked(np.real(state[0]), len(law.groups))
+    found = jax.jit(spiked_ridge.errors)(law, alpha, weight_decay, check.nonnegative("noise", noise), A, B)
+    return jax.tree.map(np.asarray, found)
