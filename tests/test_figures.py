@@ -2,6 +2,7 @@
 
 import importlib
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from quenched.figures import (
     deep_rf,
     implicit_regularisation,
     kernel_staircase,
+    one_step_equivalence,
+    one_step_expressivity,
+    one_step_learning_curve,
+    one_step_spectrum,
     rainbow,
     trained_features,
 )
@@ -131,7 +136,45 @@ def test_a_trained_network_must_lie_below_kernel_and_plateau(network, passed):
     assert drawn(kernel_staircase, data) == 1
 
 
+def test_one_step_expressivity_knows_its_floors(monkeypatch):
+    """Spikes of 1, 2, 3 and a pair of opposite ones, for sin(2x); tanh makes nothing that is even, relu does."""
+    module = one_step_expressivity
+    monkeypatch.setitem(module.TARGETS, "odd", lambda x: jnp.sin(2.0 * x))
+    c1, slope = problem_constants(module.problem("tanh", "odd"))
+    floors = [
+        module.problem("tanh", "odd", values, 1.0 / (c1 * slope), refined=False).error_floor()
+        for values in ((), (1.0,), (1.0, -1.0), (1.0, 2.0), (1.0, 2.0, 3.0))
+    ]
+    assert floors == pytest.approx([0.42657, 0.05027, 0.05027, 0.00225, 0.00022], abs=1e-5)
+    assert module.problem("tanh", "mixed", (1.0, 2.0, 3.0)).error_floor() == pytest.approx(0.5, abs=1e-3)
+    assert module.problem("relu", "mixed", (1.0, -1.0)).error_floor() < module.problem("relu", "mixed").error_floor()
+
+
+def problem_constants(problem):
+    """The first Hermite coefficients of activation and target."""
+    from quenched.laws.gradient_step import constants
+
+    return constants(problem.activation).c[1], problem.target.moments.gradient[0]
+
+
+@pytest.mark.parametrize(("factor", "distance", "passed"), [(1.02, 0.005, True), (1.2, 0.005, False), (1.02, 0.05, False)])
+def test_one_step_spectrum_checks_bulks_and_outliers(factor, distance, passed):
+    module, steps = one_step_spectrum, ["before", "after"]
+    theory = np.array([[[np.nan] * 2, [220.0, np.nan]], [[np.nan] * 2, [100.0, 5.0]]])
+    x = np.geomspace(0.01, 2.0, 9)
+    columns = {"outlier": theory, "outlier_mean": factor * theory, "outlier_se": 0.01 * theory}
+    columns = {name: (("side", "step", "index"), column) for name, column in columns.items()}
+    columns |= {name: (("side", "step", "bin"), np.tile(x[1:], (2, 2, 1))) for name in ("counted", "density", "density_x")}
+    columns |= {"eigenvalue": (("side", "step", "bound"), np.tile(x, (2, 2, 1)))}
+    columns |= {name: (("side", "step"), np.full((2, 2), distance)) for name in ("distance", "edge")}
+    about = {"simulate": '{"dim": 300, "seeds": 3}', "failed": ""}
+    data = xr.Dataset(columns, {"side": list(module.SIDES), "step": steps}, about)
+    verdict = module.check(data)
+    assert verdict.passed == passed and len(verdict.rows) == 3 and drawn(module, data) == 2
+
+
 AXES = {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1, bayes_optimal: 2, kernel_staircase: 1}
+AXES |= {one_step_learning_curve: 2, one_step_spectrum: 2, one_step_expressivity: 3, one_step_equivalence: 4}
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ _FIGURES = (
     "attention-transition", "attention-phase-diagram", "attention-counting", "deep-rf",
     "implicit-regularisation", "rainbow", "trained-features",
     "bayes-optimal", "kernel-staircase",
+    "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.

@@ -302,8 +302,8 @@ def _sample_gradient(training, rows, directions, readout, rng):
         total += (slope * (y - value @ readout / p)[:, None]).T @ x
         mean += (y - constant) @ x
     spike = _unit(mean)
-    if len(directions) == 1 and spike @ directions[0] < 0.0:
-        spike = -spike
+    if len(directions) == 1 and spike @ directions[0] < 0.0 and abs(_target_coefficients(training.target, 1, 1)[1]) > 1e-6:
+        spike = -spike  # but for targets without a mean gradient, where the sign is noise
     return total / n, spike
 
 

@@ -14,6 +14,9 @@ from quenched.laws.index import IndexTarget
 from quenched.numerics import check
 from quenched.numerics.precision import float64
 
+#: A step may take away all of the rows but their spike; what is left is at least this, so that ratios are finite.
+_TURNING = 1e-5
+
 
 class Spikes(NamedTuple):
     """The rows of the first layer after the step: ``w_i = spike_l v + scale_l omega_i`` for a neuron of group l, up to what
@@ -55,9 +58,22 @@ def constants(act: Activation) -> _Constants:
         slope = jax.jvp(act, (z,), (jnp.ones_like(z),))[1]
         slope2, mean = float(weights @ slope**2), float(weights @ slope)
         bend = float(weights @ (z * (slope - c[1]) - c[3] * z - c[2]) ** 2)
+        size = float(weights @ act(z) ** 2)
+    if size == 0.0:
+        raise ValueError(f"activation must not vanish everywhere, got {act!r}")
     if abs(mean - c[1]) > 1e-8 * (1.0 + abs(c[1])):
         raise ValueError(f"activation must be continuous, since its derivative is trained by gradients, got {act!r}")
     return _Constants(tuple(0.0 if abs(v) < 1e-13 else v for v in c), slope2, bend)
+
+
+def disorder(activation: Activation, target: IndexTarget, learning_rate, alpha0, readout_values, readout_probabilities, noise=0.0):
+    """The largest ratio, over the groups, of the rows' variance that comes from the noise of the step to what is left of their own.
+
+    First-order results in 1 / alpha0 need it to be small.
+    """
+    spikes = gradient_step(activation, target, learning_rate, alpha0, readout_values, readout_probabilities, noise)
+    own = gradient_step(activation, target, learning_rate, np.inf, readout_values, readout_probabilities, noise).scale ** 2
+    return float(np.max(spikes.scale**2 / own)) - 1.0
 
 
 def gradient_step(
@@ -99,6 +115,7 @@ def gradient_step(
         scale = xp.sqrt(1.0 + s**2 * scattered)
     else:
         ordered = 1.0 + s * c2 * bias
+        ordered = xp.where(xp.abs(ordered) < _TURNING, _TURNING, ordered)
         turn = xp.where(ordered < 0.0, -1.0, 1.0)
         scale = turn * xp.sqrt(ordered**2 + s**2 * scattered)
     response = xp.broadcast_to(xp.eye(T + 1), (k, T + 1, T + 1))
@@ -110,7 +127,7 @@ def gradient_step(
         embed = np.zeros((T + 1, T))
         embed[at, np.arange(T)] = 1.0
         bent = embed @ (frame @ moments.hessian @ frame.T) @ embed.T
-        response = response + (s * c2 / xp.where(ordered == 0.0, 1e-300, ordered))[:, None, None] * bent
+        response = response + (s * c2 / ordered)[:, None, None] * bent
     else:
         along, across = _noise_along(target, sign, b, noise, inverse, size, norm, alignment)
         others = _noise_others(target, b, noise)

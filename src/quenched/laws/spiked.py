@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from quenched.laws.activation import Activation, activation, coefficients, hermite
-from quenched.laws.base import Conjugates, Labels, Law
+from quenched.laws.base import Conjugates, Labels, Law, Overlaps
 from quenched.laws.gradient_step import Spikes
 from quenched.laws.index import IndexTarget, index_target
 from quenched.numerics import check
-from quenched.numerics.blocks import block_resolvent
+from quenched.numerics.blocks import block_resolvent, block_response
 from quenched.numerics.gaussian import RANGE, panel_rule
 
-#: Nodes of kappa: panels of this order, at least so many, at most so wide in units of the scale on which features vary with kappa.
-_ORDER, _PANELS, _WIDE, _MOST = 8, 17, 2.0, 120
+#: Nodes of kappa: panels of this order, one of these numbers of them (a program is compiled for each), at most so wide in units of
+#: the scale on which features vary with kappa.
+_ORDER, _PANELS, _WIDE = 8, (17, 24, 34, 48, 68, 96, 136), 2.0
 
 
 class Profile(NamedTuple):
@@ -52,15 +53,15 @@ def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=()) -> tuple[np.ndarr
         breaks = np.linspace(-RANGE, RANGE, 41)
     else:
         steepest = np.max(np.abs(spikes.spike) / np.maximum(np.abs(spikes.scale), 1e-2), initial=0.0)
-        count = int(np.clip(np.ceil(2.0 * RANGE * steepest / _WIDE), _PANELS, _MOST))
+        count = next((n for n in _PANELS if n >= 2.0 * RANGE * steepest / _WIDE), _PANELS[-1])
         breaks = np.linspace(-RANGE, RANGE, count + 1)
         if kinks:
             # the outcome turns where alignment kappa + sqrt(1 - alignment^2) chi passes a kink: the sharper, the better aligned
             gamma = max(float(spikes.alignment), 1e-3)
-            width = np.sqrt(max(1.0 - gamma**2, 0.0)) / gamma
-            steps = width * np.array([-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0]) if width < 1.0 else np.zeros(1)
-            ends = (np.asarray(kinks)[:, None] / gamma + steps).ravel()
-            breaks = np.unique(np.concatenate([breaks, ends[np.abs(ends) < RANGE]]))
+            width = min(1.0, np.sqrt(max(1.0 - gamma**2, 0.0)) / gamma)
+            steps = width * np.array([-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0])
+            ends = np.clip((np.asarray(kinks)[:, None] / gamma + steps).ravel(), -RANGE, RANGE)
+            breaks = np.sort(np.concatenate([breaks, ends]))  # panels without length have no weight
     nodes, weights = panel_rule(breaks, _ORDER, xp=np)
     return nodes, weights / weights.sum()
 
@@ -152,33 +153,72 @@ class SpikedFeatures(Law):
     def potential(self, hats: Conjugates, ridge):
         """Half the derivative of ``log det S / p`` along the other conjugates, S the block covariance of the conjugates of q."""
         k, (a, b) = len(self.groups), self._pairs
-        beta = self.size * self.groups
+        ridges, A = self._hats(hats, ridge)
+        g, T = block_resolvent(ridges, A, self.size * self.groups)
+        fields = self._fields(hats)
+        sums = self.groups * g * (hats.q_hat[len(a) : len(a) + k, 0, 0] + self._still(hats))
+        bulk = jnp.sum(hats.q_hat[: len(a), 0, 0] * T[a, b]) / self.size
+        return 0.5 * (jnp.sum(sums) + bulk + jnp.sum(fields * self._components(fields, g, A)))
+
+    def overlaps(self, hats: Conjugates, ridge) -> Overlaps:
+        """The gradient of :meth:`potential`, written out."""
+        k, (a, b), beta = len(self.groups), self._pairs, self.size * self.groups
         ridges, A = self._hats(hats, ridge)
         blocks = block_resolvent(ridges, A, beta)
-        q_hat, m_hat = hats.q_hat[:, 0, 0], hats.m_hat[:, 0]
-        components, lengths = m_hat[k:-1][: -k], m_hat[-1 - k : -1]
-        # means without cost, and those that p neurons make at their own
-        constant = jnp.zeros(k) if self.width is None else self.width * self._mu0_hat(m_hat[:k]) ** 2
-        sums = self.groups * blocks.g * (q_hat[len(a) : len(a) + k] + self.size * self.spikes.length * lengths**2 + constant)
-        bulk = jnp.sum(q_hat[: len(a)] * blocks.T[a, b]) / self.size
-        return 0.5 * (jnp.sum(sums) + bulk + self._components(hats, blocks.g, A, components))
+        g, T = blocks
+        fields = self._fields(hats)
+        components = self._components(fields, g, A)
+        E = jnp.asarray(self.spikes.response)[:, :, 1:]
+        tilts = jnp.einsum("lj,ljs->ls", components, E)
+        rest = fields - jnp.einsum("ljs,lm,ms->lj", E, A, tilts)  # over D: what acts on each component but for the others
+        pulls = self._still(hats) + self.size * jnp.sum(self.spikes.variance * rest**2, axis=1)
+        half = hats.q_hat[: len(a), 0, 0] / np.where(a == b, 1.0, 2.0)
+        d_A = jnp.zeros((k, k), half.dtype).at[a, b].set(half).at[b, a].set(half)
+        change = block_response(blocks, A, beta, hats.q_hat[len(a) : len(a) + k, 0, 0] + pulls, d_A)
+        q_bulk = -change.T / self.size + tilts @ tilts.T
+        q_rest = -self.groups * change.g
+        none = jnp.zeros(hats.q_hat.shape[0] - len(a) - k)
+        lengths = self.spikes.length * beta * g * hats.m_hat[-1 - k : -1, 0]
+        constants = jnp.zeros(k)
+        if self.width is not None:
+            constants = self.width * self._on_basis(self.groups * g * self._mu0_hat(hats.m_hat[:k, 0]))
+        turned = (tilts[:, :, None] * self.field[3]).reshape(tilts.size, -1)
+        theta = jnp.zeros_like(hats.theta_hat[:, 0]).at[-1 - tilts.size : -1].set(turned)
+        return Overlaps(
+            V=jnp.concatenate([T[a, b] / self.size, self.groups * g, none])[:, None, None],
+            q=jnp.concatenate([q_bulk[a, b], q_rest, none])[:, None, None],
+            m=jnp.concatenate([constants, components.reshape(-1), lengths, jnp.zeros(1)])[:, None],
+            theta=theta[:, None], Q=jnp.sum(q_rest)[None, None],
+        )  # fmt: skip
 
-    def _components(self, hats, g, A, components):
-        """``f P f``: the components of the rows along v and the target's directions, which also see one another through A."""
+    def _still(self, hats):
+        """What the lengths of the rows, and constants of p neurons, add to the conjugates of the groups' own variance (k,)."""
+        k = len(self.groups)
+        found = self.size * self.spikes.length * hats.m_hat[-1 - k : -1, 0] ** 2
+        return found if self.width is None else found + self.width * self._mu0_hat(hats.m_hat[:k, 0]) ** 2
+
+    def _fields(self, hats):
+        """Fields (k, T + 1) on the rows' components along v and the target's directions: their own, and those of theta."""
         k, T = len(self.groups), len(self.field[3])
-        field = components.reshape(k, T + 1)
+        own = hats.m_hat[k : k + k * (T + 1), 0].reshape(k, T + 1)
         tilt = hats.theta_hat[-1 - k * T : -1, 0].reshape(k, T, -1)
-        E = jnp.asarray(self.spikes.response)
-        field = field + jnp.einsum("ljs,lst,st->lj", E[:, :, 1:], tilt, self.field[3])
+        return own + jnp.einsum("ljs,lst,st->lj", self.spikes.response[:, :, 1:], tilt, self.field[3])
+
+    def _components(self, fields, g, A):
+        """The components that the fields make, which see one another through A: ``(1 / D + K)^-1 f``."""
+        E = jnp.asarray(self.spikes.response)[:, :, 1:]
         D = (self.spikes.variance * (self.size * self.groups * g)[:, None]).reshape(-1)
-        K = (jnp.einsum("ljs,mis->ljmi", E[:, :, 1:], E[:, :, 1:]) * A[:, None, :, None]).reshape(len(D), len(D))
-        f = field.reshape(-1)
-        return f @ jnp.linalg.solve(jnp.eye(len(D)) + D[:, None] * K, D * f)
+        K = (jnp.einsum("ljs,mis->ljmi", E, E) * A[:, None, :, None]).reshape(len(D), len(D))
+        return jnp.linalg.solve(jnp.eye(len(D)) + D[:, None] * K, D * fields.reshape(-1)).reshape(fields.shape)
 
     def _mu0_hat(self, hats):
         """Conjugates of ``m_l = sum_{i in l} a_i / sqrt(p)``, from those along the orthonormal basis."""
         _, sizes, turn = self.basis
         return (sizes * hats) @ turn
+
+    def _on_basis(self, constants):
+        _, sizes, turn = self.basis
+        return sizes * (turn @ constants)
 
     def settle(self, m, step, hats: Conjugates, ridge, rate):
         """The free means after a step down their gradient (A, 1), as long as the curvature of the channel allows, and drawn back

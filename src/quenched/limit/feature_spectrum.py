@@ -16,16 +16,19 @@ from ..numerics.precision import in_float64
 from . import spiked_ridge
 
 #: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor.
-_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.25
+_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.4
 #: Newton steps at each height, and the misfit at which they end.
-_STEPS, _TOL = 8, 1e-13
+_STEPS, _TOL = 30, 1e-12
 #: A point of the scan belongs to the bulk where its density times x is larger.
 _SEEN = 1e-5
 _CHUNK = 64  # points that are computed at once
 
 
 class _State(NamedTuple):
-    """Couplings (k, k) and ridges (k,) of the block covariance, and the traces of its resolvent."""
+    """Couplings (k, k) and ridges (k,) of the block covariance over a scale, and the traces of its resolvent times it.
+
+    The scale is 1 for more samples than features, else the ridge: then nothing is singular at zero, where eigenvalues lie.
+    """
 
     A: jax.Array
     B: jax.Array
@@ -48,17 +51,24 @@ def _unpacked(x, k):
     return _State(*(np.asarray(v) for v in _unpack(jnp.asarray(x), k)))
 
 
+def _scales(rate, z):
+    """The scale, and the ridge over it."""
+    ridge = -z * rate
+    few = rate < 1.0
+    return jnp.where(few, ridge, 1.0), jnp.where(few, 1.0, ridge)
+
+
 def _couple(law, rate, weight):
-    """A and B of the weights w (C,) of the samples."""
+    """A and B over the scale, of the samples' weights w (C,) over it."""
     mu1, weighted = law.profile.mu1, law.prob * weight
     return rate * jnp.einsum("c,cl,cm->lm", weighted, mu1, mu1), rate * weighted @ law.profile.rest
 
 
-def _weights(law, A, g):
-    """w (C,) = 1 / (1 + V)."""
+def _weights(law, scale, A, g):
+    """w (C,) = 1 / (1 + V), over the scale."""
     mu1, beta = law.profile.mu1, law.size * law.groups
     bulk = jnp.einsum("cl,lm,cm->c", mu1, form(g, A, beta), mu1) / law.size
-    return 1.0 / (1.0 + law.profile.rest @ (law.groups * g) + bulk)
+    return 1.0 / (scale + law.profile.rest @ (law.groups * g) + bulk)
 
 
 def _inverse(law, ridge, A, B, g):
@@ -66,27 +76,28 @@ def _inverse(law, ridge, A, B, g):
     return ridge + B + jnp.diagonal(times(A, g, law.size * law.groups))
 
 
-def _misfit(x, law, rate, ridge):
+def _misfit(x, law, rate, scale, ridge):
     state = _unpack(x, len(law.groups))
-    A, B = _couple(law, rate, _weights(law, state.A, state.g))
+    A, B = _couple(law, rate, _weights(law, scale, state.A, state.g))
     back = _inverse(law, ridge, state.A, state.B, state.g)
     a, b = np.triu_indices(len(state.g))
-    return jnp.concatenate([(state.A - A)[a, b], state.B - B, state.g * back - 1.0])
+    couplings, ridges = (state.A - A)[a, b] / jnp.max(jnp.abs(A)), (state.B - B) / jnp.max(jnp.abs(B) + jnp.abs(ridge) + 1e-300)
+    return jnp.concatenate([couplings, ridges, state.g * back - 1.0])
 
 
-def _plain(x, law, rate, ridge):
+def _plain(x, law, rate, scale, ridge):
     """One step of the fixed point, half of the way: it never leaves the upper half plane."""
     state = _unpack(x, len(law.groups))
-    A, B = _couple(law, rate, _weights(law, state.A, state.g))
+    A, B = _couple(law, rate, _weights(law, scale, state.A, state.g))
     return 0.5 * (x + _pack(_State(A, B, 1.0 / _inverse(law, ridge, A, B, state.g))))
 
 
 def _solve(law, rate, z, x):
     """The state at a complex z, from one near it; and the misfit."""
-    ridge, last = -z * rate, len(law.groups)
+    (scale, ridge), last = _scales(rate, z), len(law.groups)
 
     def misfit(x):
-        value = _misfit(x, law, rate, ridge)
+        value = _misfit(x, law, rate, scale, ridge)
         return value, value
 
     def body(state):
@@ -95,9 +106,10 @@ def _solve(law, rate, z, x):
         newton = x - jnp.linalg.solve(slope, value)
         there = jnp.max(jnp.abs(misfit(newton)[0]))
         # outside of the bulk the imaginary part is rounding in the end
-        good = (there < 0.7 * jnp.max(jnp.abs(value))) & jnp.all(jnp.imag(newton[-last:]) > -1e-9 * jnp.abs(newton[-last:]))
+        g = newton[-last:] / scale
+        good = (there < 0.7 * jnp.max(jnp.abs(value))) & jnp.all(jnp.imag(g) > -1e-9 * jnp.abs(g))
         good = good | (there < _TOL)
-        return jnp.where(good, newton, _plain(x, law, rate, ridge)), jnp.where(good, there, 1.0), count + 1
+        return jnp.where(good, newton, _plain(x, law, rate, scale, ridge)), jnp.where(good, there, 1.0), count + 1
 
     x, error, _ = jax.lax.while_loop(lambda s: (s[1] > _TOL) & (s[2] < _STEPS), body, (x, jnp.ones(()), 0))
     return x, error
@@ -107,8 +119,9 @@ def _descend(law, rate, x, scale, last):
     """The state at the real x, coming down from far above the axis to the height ``last``."""
     steps = int(np.ceil(np.log(_LAST / _FIRST) / np.log(_FACTOR)))
     heights = jnp.concatenate([scale * _FIRST * _FACTOR ** jnp.arange(steps), jnp.full(2, last * scale)])
-    A, B = _couple(law, rate, jnp.ones(len(law.kappa)))
-    start = _pack(_State(A + 0j, B + 0j, 1.0 / (-rate * (x + 1j * heights[0]) + B + 0j)))
+    unit, ridge = _scales(rate, x + 1j * heights[0])
+    A, B = _couple(law, rate, jnp.ones(len(law.kappa)) / unit)
+    start = _pack(_State(A + 0j, B + 0j, 1.0 / (ridge + B)))
 
     def down(state, height):
         state, error = _solve(law, rate, x + 1j * height, state)
@@ -134,8 +147,15 @@ def _states(law, rate, x, scale, last=_LAST):
 def _look(law, rate, x, scale):
     """The density of ``Phi^T Phi / n`` at real points, and which were found."""
     state, error = _states(law, rate, x, scale)
-    g, good = state[:, -len(law.groups) :], error < 1e-6
-    return np.where(good, np.maximum(rate * g.imag @ law.groups, 0.0) / np.pi, 0.0), good
+    g, good = state[:, -len(law.groups) :].imag @ law.groups, error < 1e-6
+    # over the scale, whose own height above the axis would show the atom at zero as a density
+    return np.where(good, np.maximum(rate * g if rate >= 1.0 else -g / x, 0.0) / np.pi, 0.0), good
+
+
+def _unscaled(state, rate, x) -> _State:
+    """The state at a real x without its scale."""
+    scale = 1.0 if rate >= 1.0 else -x * rate
+    return _State(state.A * scale, state.B * scale, state.g / scale)
 
 
 def _scale(law, rate) -> float:
@@ -213,8 +233,10 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
 
     def parts(x):
         """D (J,) and E[w B B] (J, J) at points above the bulk."""
-        states, _ = _states(law, rate, np.atleast_1d(x), scale, last=1e-12)
-        return [_channels(law, _unpacked(state, len(law.groups)), width) for state in states]
+        x = np.atleast_1d(x)
+        states, _ = _states(law, rate, x, scale, last=1e-12)
+        found = [_unpacked(state, len(law.groups)) for state in states]
+        return [_channels(law, _unscaled(state, rate, at), width) for state, at in zip(found, x, strict=True)]
 
     def strengths(x):
         """Eigenvalues of the channels' couplings, descending: outliers are where one of them is 1."""
@@ -268,7 +290,7 @@ def _outlier(law, parts, rate, x, edge, width) -> Outlier:
     if width is not None:
         constants, residue = residue[:k] / (width * law.groups), residue[k:]
     shares = np.divide(residue, norms, out=np.zeros_like(residue), where=norms > 0.0)
-    return Outlier(x, constants, shares[: k * (T + 1)].reshape(k, T + 1), shares[k * (T + 1) :])
+    return Outlier(float(x), constants, shares[: k * (T + 1)].reshape(k, T + 1), shares[k * (T + 1) :])
 
 
 @in_float64
@@ -280,6 +302,6 @@ def ridge_from_spectrum(law: SpikedFeatures, alpha, weight_decay, noise=0.0):
     alpha, weight_decay = check.positive("alpha", alpha), check.positive("weight_decay", weight_decay)
     rate = alpha / float(law.size)
     state, _ = _states(law, rate, np.array([-weight_decay / rate]), _scale(law, rate), last=1e-14)
-    A, B, _ = _unpacked(np.real(state[0]), len(law.groups))
+    A, B, _ = _unscaled(_unpacked(np.real(state[0]), len(law.groups)), rate, -weight_decay / rate)
     found = jax.jit(spiked_ridge.errors)(law, alpha, weight_decay, check.nonnegative("noise", noise), A, B)
     return jax.tree.map(np.asarray, found)

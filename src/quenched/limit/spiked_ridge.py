@@ -10,7 +10,7 @@ import numpy as np
 
 from ..laws.spiked import SpikedFeatures
 from ..numerics import check
-from ..numerics.blocks import block_resolvent
+from ..numerics.blocks import block_resolvent, block_response
 from ..numerics.precision import in_float64
 
 _STEPS, _TOL = 500, 1e-13
@@ -168,7 +168,7 @@ def errors(law, alpha, weight_decay, noise, A, B) -> SpikedRidge:
         q1 = jnp.zeros((k, k)).at[a_, b_].set(q[: len(a_)]).at[b_, a_].set(q[: len(a_)])
         total = law.prob * w**2 * (misfit + fluctuation(q1, q[len(a_) :]))
         dA, dB = rate * jnp.einsum("c,cl,cm->lm", total, mu1, mu1), rate * total @ rest + extra
-        _, change = jax.jvp(lambda A, B: block_resolvent(weight_decay + B, A, beta), (A, B), (dA, dB))
+        change = block_response(blocks, A, beta, dB, dA)
         return jnp.concatenate([-change.T[a_, b_] / law.size, -law.groups * change.g])
 
     zero = jnp.zeros(len(a_) + k)

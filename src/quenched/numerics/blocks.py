@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 _STEPS = 200
@@ -35,7 +36,8 @@ def times(A, g, beta):
 
 
 def _eliminated(M, b):
-    """``M^-1 b`` for M = 1 + A G, whose leading minors are positive for positive A and G: no pivots are needed."""
+    """``M^-1 b`` for M = 1 + A G with positive A and G, or 1 minus a contraction of positive entries: the leading minors are
+    positive, and no pivots are needed."""
     k = len(M)
     if k > _UNROLLED:
         return jnp.linalg.solve(M, b)
@@ -56,14 +58,16 @@ def _newton(g, ridges, A, beta):
     M = times(A, g, beta)
     F = 1.0 / (ridges + jnp.diagonal(M))
     slope = (F**2)[:, None] * M * M.T * beta
-    return g + jnp.linalg.solve(jnp.eye(len(g), dtype=M.dtype) - slope, F - g)
+    return g + _eliminated(jnp.eye(len(g), dtype=M.dtype) - slope, (F - g)[:, None])[:, 0]
 
 
-def block_resolvent(ridges: Float[Array, " k"], A: Float[Array, "k k"], beta: Float[Array, " k"]) -> Blocks:
+def block_resolvent(
+    ridges: Float[Array | np.ndarray, " k"], A: Float[Array | np.ndarray, "k k"], beta: Float[Array | np.ndarray, " k"]
+) -> Blocks:
     """The traces g and the form T for positive ``ridges`` Lambda_l and a positive semi-definite ``A``; ``beta`` > 0.
 
     F is increasing and concave, so Newton's method from above (g = 1 / Lambda) comes down to the one positive solution without
-    passing it. Derivatives (to third order) are those of the solution.
+    passing it. First derivatives are those of the solution.
 
     >>> with jax.enable_x64(True):
     ...     float(block_resolvent(jnp.array([1.0]), jnp.array([[2.0]]), jnp.array([0.5])).g[0].round(12))
@@ -79,10 +83,19 @@ def block_resolvent(ridges: Float[Array, " k"], A: Float[Array, "k k"], beta: Fl
 
     start = 1.0 / fixed[0]
     g, _, _ = jax.lax.while_loop(lambda s: s[1] & (s[2] < _STEPS), body, (start, jnp.array(True), 0))
-    g = jax.lax.stop_gradient(g)
-    for _ in range(2):  # each step doubles the order up to which the derivatives are right
-        g = _newton(g, ridges, A, beta)
+    g = _newton(jax.lax.stop_gradient(g), ridges, A, beta)  # whose first derivatives are those of the solution
     return Blocks(g, form(g, A, beta))
+
+
+def block_response(blocks: Blocks, A, beta, d_ridges, d_A) -> Blocks:
+    """The change of g and T along ``d_ridges`` (k,) and a symmetric ``d_A`` (k, k), by the linear system at given traces."""
+    g, T = blocks
+    M = times(A, g, beta)
+    N = jnp.eye(len(g), dtype=M.dtype) - (beta * g)[:, None] * M  # (1 + G A)^-1
+    side = -(g**2) * (d_ridges + jnp.einsum("al,ab,bl->l", N, d_A, N))
+    system = jnp.eye(len(g), dtype=M.dtype) - (g**2)[:, None] * M * M.T * beta
+    dg = _eliminated(system, side[:, None])[:, 0]
+    return Blocks(dg, N @ (jnp.diag(beta * dg)) @ N.T - T @ d_A @ T)
 
 
 def form(g, A, beta):

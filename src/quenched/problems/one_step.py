@@ -17,6 +17,7 @@ from .solution import Solution
 _MARGIN = ("logistic", "hinge")
 #: Samples per dimension of the step above which its first-order effects are enough for activations that are not odd.
 _ENOUGH = 40.0
+_DISORDER = 0.1  # the noise in the rows, relative to what the step leaves of them, up to which they are enough
 
 
 class ApproximationWarning(UserWarning):
@@ -52,7 +53,8 @@ class OneGradientStep(Problem):
     squared length; ``Q`` = |a|^2 / p. Axes of size one are left out.
 
     The theory is exact in high dimension where ``E[sigma(z) (z^2 - 1)]`` is 0 (odd activations) or alpha0 infinite; else to first
-    order in 1 / alpha0, and the solution is marked ``approximate`` (with an :class:`ApproximationWarning`) below alpha0 = 40.
+    order in 1 / alpha0, and the solution is marked ``approximate`` (with an :class:`ApproximationWarning`) below alpha0 = 40, or
+    where the step leaves little of the rows; so it is for such activations without ``refined``.
 
     Source: H. Cui et al. (2024), arXiv:2402.04980; Y. Dandi et al. (2024), arXiv:2410.18938; J. Ba et al. (2022), arXiv:2205.01445.
 
@@ -131,16 +133,21 @@ class OneGradientStep(Problem):
     @property
     def approximate(self) -> str:
         """Why the theory is approximate at these parameters, in a few words; "" where it is exact in high dimension."""
-        from ..laws.gradient_step import constants
+        from ..laws.gradient_step import constants, disorder
 
-        if constants(self.activation).c[2] == 0.0 or (not check.traced(self.alpha0) and self.alpha0 == np.inf):
+        if constants(self.activation).c[2] == 0.0 or _is_zero(self.learning_rate):
             return ""
-        if _is_zero(self.learning_rate):
+        if not self.refined:
+            return "the activation is not odd, and rows are taken as a spike plus isotropic noise"
+        if check.traced(self.alpha0, self.learning_rate, self.noise, self.readout_values) or self.alpha0 == np.inf:
             return ""
-        if self.refined and (check.traced(self.alpha0) or self.alpha0 >= _ENOUGH):
-            return ""
-        how = "first order in 1/alpha0" if self.refined else "isotropic noise"
-        return f"the activation is not odd and alpha0 = {self.alpha0:g} is finite: {how} only"
+        if self.alpha0 < _ENOUGH:
+            return f"the activation is not odd and alpha0 = {self.alpha0:g} is finite: first order in 1/alpha0 only"
+        numbers = self.learning_rate, self.alpha0, self.readout_values, self.readout_probabilities, self.noise
+        share = disorder(self.activation, self.target, *numbers)
+        if share > _DISORDER:
+            return f"the activation is not odd and the step's noise in the rows is {share:.2g} of what it leaves of them"
+        return ""
 
     @functools.cached_property
     def spikes(self):
@@ -215,6 +222,11 @@ class OneGradientStep(Problem):
         law, orders = self.law, solution.order_parameters
         k, T = len(self.readout_values), self.target.directions
         components = np.zeros((k, T + 1))
+        if np.size(orders["m"]) != k or np.size(orders.get("psi", ())) not in (k * T, k * (T - 1)):
+            raise ValueError(
+                f"init must be a solution with as many groups of neurons ({k}) and directions ({T}) as this problem, got one of "
+                f"{np.size(orders['m'])} groups"
+            )
         components[:, 0] = orders["theta"]
         psi = np.reshape(orders.get("psi", np.zeros((k, 0))), (k, -1))
         components[:, T + 1 - psi.shape[1] :] = psi
