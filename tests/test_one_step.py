@@ -459,7 +459,7 @@ def test_eigenvalues_of_actual_networks(case):
 
     one, d = CASES[case], 1000
     training = Training(
-        one.activation, lambda z: one.target(z), 1, one.readout_values, one.readout_probabilities, float(one.learning_rate),
+        one.activation, lambda z: one.target(z), 1, one.readout_values, one.law.groups, float(one.learning_rate),
         float(one.alpha0), float(one.width_ratio), 0.0,
     )  # fmt: skip
     layer = first_layer(training, d, 0)

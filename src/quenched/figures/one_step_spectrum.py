@@ -53,7 +53,7 @@ def layer(problem, dim: int, seed: int):
     from ..finite.one_step import Training, first_layer
 
     training = Training(
-        problem.activation, problem.target, 1, np.asarray(problem.readout_values), np.asarray(problem.readout_probabilities),
+        problem.activation, problem.target, 1, np.asarray(problem.readout_values), problem.law.groups,
         float(problem.learning_rate), float(problem.alpha0), 1.0, 0.0,
     )  # fmt: skip
     return first_layer(training, dim, seed)

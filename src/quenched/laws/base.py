@@ -117,6 +117,10 @@ class Law(eqx.Module):
         """
         return m - step, hats
 
+    def relax(self, old: Overlaps, new: Overlaps, hats: Conjugates, rate) -> Overlaps:
+        """``new``, or a point between ``old`` and it with the same fixed points, for laws whose plain updates overshoot."""
+        return new
+
     def atoms(self):
         """The law's :class:`~quenched.laws.SpectralLaw`, where it is one of spectral atoms."""
         raise TypeError(f"{type(self).__name__} has no spectral atoms, so what needs them is not available for it")

@@ -44,7 +44,7 @@ def profile(activation: Activation, spikes: Spikes, kappa) -> Profile:
     return Profile(c[..., 0], c[..., 1] * xp.sign(spikes.scale), 0.5 * c[..., 2], rest)
 
 
-def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=()) -> tuple[np.ndarray, np.ndarray]:
+def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=(), order: int = _ORDER) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights (C,) of a standard normal kappa, fine enough for the features and for the target's jumps and ``kinks``.
 
     Under a trace their number is fixed, and they are constants of the differentiation.
@@ -62,7 +62,7 @@ def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=()) -> tuple[np.ndarr
             steps = width * np.array([-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0])
             ends = np.clip((np.asarray(kinks)[:, None] / gamma + steps).ravel(), -RANGE, RANGE)
             breaks = np.sort(np.concatenate([breaks, ends]))  # panels without length have no weight
-    nodes, weights = panel_rule(breaks, _ORDER, xp=np)
+    nodes, weights = panel_rule(breaks, order, xp=np)
     return nodes, weights / weights.sum()
 
 
@@ -78,7 +78,7 @@ class SpikedFeatures(Law):
       :func:`quenched.laws.index.index_target`.
     - ``spikes``: :class:`~quenched.laws.gradient_step.Spikes`; ``probabilities`` (k,) of the groups.
     - ``size``: p / d; ``width``: p, for the leading effect of a finite number of neurons, or None.
-    - ``equivalent``: see above.
+    - ``equivalent``: see above; ``order``: nodes in each panel of kappa.
 
     k groups, T directions: covariances B = k (k + 1) / 2 (mu1 mu1') + k (rest) + k T (which only theta has) + 1 (which only the
     target has); mean directions A = k (mu0, along an orthonormal basis) + k (T + 1) (components) + k (lengths) + 1 (the target's
@@ -98,14 +98,14 @@ class SpikedFeatures(Law):
     width: Any
     free: tuple = eqx.field(static=True)
 
-    def __init__(self, activation, target, spikes, size, probabilities=None, width=None, equivalent=False):
+    def __init__(self, activation, target, spikes, size, probabilities=None, width=None, equivalent=False, order=_ORDER):
         act, target = _made(activation), index_target(target)
         k, T = len(spikes.spike), target.directions
         self.groups = _uniform(k) if probabilities is None else check.probabilities("probabilities", probabilities)
         self.size = size if check.traced(size) else np.asarray(check.positive("size", size))
         self.width = None if width is None else np.float64(check.integer("width", width))
         self.spikes = spikes
-        self.kappa, self.prob = kappa_nodes(spikes, target, target.kinks)
+        self.kappa, self.prob = kappa_nodes(spikes, target, target.kinks, order)
         self.profile = profile(act, spikes, self.kappa)
         self.field = _outcome(target, spikes, self.kappa) if equivalent else _fields(target, spikes, self.kappa)
         self.basis = _basis(self.profile, self.prob)
@@ -226,9 +226,8 @@ class SpikedFeatures(Law):
         _, sizes, turn = self.basis
         k, seen = len(sizes), sizes > 0.0
         ridges, A = self._hats(hats, ridge)
-        mu1, rest = self.prob @ self.profile.mu1**2, self.prob @ self.profile.rest
-        curvature = (jnp.sum(jnp.diagonal(A)) + jnp.sum(hats.V_hat[len(self._pairs[0]) :, 0, 0][:k])) / (rate * jnp.sum(mu1 + rest))
-        moved = m[:k, 0] - step[:k, 0] / jnp.maximum(curvature, 1e-300)
+        curvature = self._curvature(hats, rate)
+        moved = m[:k, 0] - step[:k, 0] / curvature
         if self.width is None:
             return m.at[:k, 0].set(jnp.where(seen, moved, 0.0)), hats
         g = block_resolvent(ridges, A, self.size * self.groups).g
@@ -238,6 +237,24 @@ class SpikedFeatures(Law):
         pull = turn @ (over_size @ turn / heads) / jnp.where(seen, sizes, 1.0)
         hats = hats._replace(m_hat=hats.m_hat.at[:k, 0].set(jnp.where(seen, pull, 0.0)))
         return m.at[:k, 0].set(sizes * over_size), hats
+
+    def relax(self, old, new, hats: Conjugates, rate):
+        """The components and lengths after an update ``new``, of which they answer to themselves at once: else a strong response
+        makes them overshoot."""
+        k = len(self.groups)
+        g = new.V[len(self._pairs[0]) :, 0, 0][:k] / self.groups
+        heads = self.size * self.groups * g
+        D = jnp.concatenate([(self.spikes.variance * heads[:, None]).reshape(-1), self.spikes.length * heads])
+        gram = (self.channels.T * self.prob) @ self.channels
+        system = jnp.eye(len(D)) + rate * self._curvature(hats, rate) * D[:, None] * gram
+        change = jnp.linalg.solve(system, (new.m - old.m)[k:-1, 0])
+        return new._replace(m=new.m.at[k:-1, 0].set(old.m[k:-1, 0] + change))
+
+    def _curvature(self, hats, rate):
+        """The mean curvature of the channel, as the conjugates of q have it."""
+        k, (a, b) = len(self.groups), self._pairs
+        seen = jnp.sum(jnp.where(a == b, hats.V_hat[: len(a), 0, 0], 0.0)) + jnp.sum(hats.V_hat[len(a) : len(a) + k, 0, 0])
+        return jnp.maximum(seen / (rate * jnp.sum(self.prob @ (self.profile.mu1**2 + self.profile.rest))), 1e-300)
 
     def means(self, m):
         """``m_l`` (k,) of the k groups from the overlaps ``m`` (A,): those of least norm that make the same mean of h."""

@@ -16,18 +16,19 @@ from ..numerics.precision import in_float64
 from . import spiked_ridge
 
 #: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor.
-_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.4
+_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.7
 #: Newton steps at each height, and the misfit at which they end.
-_STEPS, _TOL = 30, 1e-12
+_STEPS, _TOL = 12, 1e-12
 #: A point of the scan belongs to the bulk where its density times x is larger.
 _SEEN = 1e-5
+_BALANCED = 0.97, 1.2  # samples over features between which there is a hard edge, or one close to zero
 _CHUNK = 64  # points that are computed at once
 
 
 class _State(NamedTuple):
     """Couplings (k, k) and ridges (k,) of the block covariance over a scale, and the traces of its resolvent times it.
 
-    The scale is 1 for more samples than features, else the ridge: then nothing is singular at zero, where eigenvalues lie.
+    The scale is the power of the ridge with which nothing is singular at zero, where eigenvalues may lie.
     """
 
     A: jax.Array
@@ -46,16 +47,23 @@ def _unpack(x, k):
     return _State(A, x[len(a) : len(a) + k], x[len(a) + k :])
 
 
-def _unpacked(x, k):
-    """The state as NumPy arrays."""
-    return _State(*(np.asarray(v) for v in _unpack(jnp.asarray(x), k)))
+def _plain_state(law, state, rate, x) -> _State:
+    """The state outside of the bulk, as real NumPy arrays without the scale."""
+    A, B, g = (np.asarray(v) for v in _unpack(jnp.asarray(state), len(law.groups)))
+    scale = _real_scale(rate, x)
+    return _State(np.real(A * scale), np.real(B * scale), np.real(g / scale))
 
 
 def _scales(rate, z):
     """The scale, and the ridge over it."""
     ridge = -z * rate
-    few = rate < 1.0
-    return jnp.where(few, ridge, 1.0), jnp.where(few, 1.0, ridge)
+    scale = ridge ** _power(rate)
+    return scale, ridge / scale
+
+
+def _power(rate):
+    """The power of the ridge that traces have near zero, with a minus: 1 at fewer samples than features, 0 at more."""
+    return jnp.where(rate < _BALANCED[0], 1.0, jnp.where(rate > _BALANCED[1], 0.0, 0.5))
 
 
 def _couple(law, rate, weight):
@@ -147,15 +155,20 @@ def _states(law, rate, x, scale, last=_LAST):
 def _look(law, rate, x, scale):
     """The density of ``Phi^T Phi / n`` at real points, and which were found."""
     state, error = _states(law, rate, x, scale)
-    g, good = state[:, -len(law.groups) :].imag @ law.groups, error < 1e-6
-    # over the scale, whose own height above the axis would show the atom at zero as a density
-    return np.where(good, np.maximum(rate * g if rate >= 1.0 else -g / x, 0.0) / np.pi, 0.0), good
+    # the scale at the axis itself: its own height would show the atom at zero as a density
+    g, good = (_unscaled(np.asarray(state), rate, np.asarray(x)[:, None])[:, -len(law.groups) :]).imag @ law.groups, error < 1e-6
+    return np.where(good, np.maximum(rate * g, 0.0) / np.pi, 0.0), good
 
 
-def _unscaled(state, rate, x) -> _State:
-    """The state at a real x without its scale."""
-    scale = 1.0 if rate >= 1.0 else -x * rate
-    return _State(state.A * scale, state.B * scale, state.g / scale)
+def _unscaled(g, rate, x):
+    """Traces at real points without their scale."""
+    return g / _real_scale(rate, x)
+
+
+def _real_scale(rate, x):
+    """The scale at real x, from above: the ridge -x comes from below its negative axis."""
+    power = float(_power(rate))
+    return np.abs(x * rate) ** power * np.where(np.asarray(x) > 0.0, np.exp(-1j * np.pi * power), 1.0)
 
 
 def _scale(law, rate) -> float:
@@ -235,8 +248,7 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
         """D (J,) and E[w B B] (J, J) at points above the bulk."""
         x = np.atleast_1d(x)
         states, _ = _states(law, rate, x, scale, last=1e-12)
-        found = [_unpacked(state, len(law.groups)) for state in states]
-        return [_channels(law, _unscaled(state, rate, at), width) for state, at in zip(found, x, strict=True)]
+        return [_channels(law, _plain_state(law, state, rate, at), width) for state, at in zip(states, x, strict=True)]
 
     def strengths(x):
         """Eigenvalues of the channels' couplings, descending: outliers are where one of them is 1."""
@@ -302,6 +314,6 @@ def ridge_from_spectrum(law: SpikedFeatures, alpha, weight_decay, noise=0.0):
     alpha, weight_decay = check.positive("alpha", alpha), check.positive("weight_decay", weight_decay)
     rate = alpha / float(law.size)
     state, _ = _states(law, rate, np.array([-weight_decay / rate]), _scale(law, rate), last=1e-14)
-    A, B, _ = _unscaled(_unpacked(np.real(state[0]), len(law.groups)), rate, -weight_decay / rate)
+    A, B, _ = _plain_state(law, state[0], rate, -weight_decay / rate)
     found = jax.jit(spiked_ridge.errors)(law, alpha, weight_decay, check.nonnegative("noise", noise), A, B)
     return jax.tree.map(np.asarray, found)

@@ -97,7 +97,7 @@ def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False)
     new = model.law.overlaps(out.conjugates, model.weight_decay)
     if any(model.law.free):
         free = jnp.asarray(model.law.free, dtype=bool)[:, None]
-        new = new._replace(m=jnp.where(free, settled, new.m))
+        new = model.law.relax(old, new._replace(m=jnp.where(free, settled, new.m)), out.conjugates, rate)
     if "units" in model.frozen:
         new = exchangeable(new)
     if "rotations" in model.frozen:

@@ -109,7 +109,8 @@ class OneGradientStep(Problem):
             raise ValueError(f"readout_probabilities must be {k} numbers, one for each of readout_values, got {len(probabilities)}")
         if not check.traced(probabilities) and np.any(probabilities <= 0.0):
             raise ValueError(f"readout_probabilities must be positive, got {probabilities.tolist()}")
-        set_(self, "readout_probabilities", probabilities)
+        if self.readout_probabilities is not None:
+            set_(self, "readout_probabilities", probabilities)
         if not isinstance(self.refined, (bool, np.bool_)):
             raise ValueError(f"refined must be True or False, got {self.refined!r}")
         if self.width is not None:
@@ -120,6 +121,12 @@ class OneGradientStep(Problem):
                 f"loss {self.loss!r} needs outcomes of +-1, so target must be 'sign' or another function of one number with these "
                 f"values, and noise 0, got target={self.target!r}, noise={self.noise}"
             )
+
+    @property
+    def _shares(self):
+        """The proportions of the readout's values."""
+        k = len(self.readout_values)
+        return np.full(k, 1.0 / k) if self.readout_probabilities is None else self.readout_probabilities
 
     @property
     def _square(self) -> bool:
@@ -143,7 +150,7 @@ class OneGradientStep(Problem):
             return ""
         if self.alpha0 < _ENOUGH:
             return f"the activation is not odd and alpha0 = {self.alpha0:g} is finite: first order in 1/alpha0 only"
-        numbers = self.learning_rate, self.alpha0, self.readout_values, self.readout_probabilities, self.noise
+        numbers = self.learning_rate, self.alpha0, self.readout_values, self._shares, self.noise
         share = disorder(self.activation, self.target, *numbers)
         if share > _DISORDER:
             return f"the activation is not odd and the step's noise in the rows is {share:.2g} of what it leaves of them"
@@ -155,8 +162,8 @@ class OneGradientStep(Problem):
         from ..laws.gradient_step import gradient_step
 
         return gradient_step(
-            self.activation, self.target, self.learning_rate, self.alpha0, self.readout_values, self.readout_probabilities,
-            self.noise, bool(self.refined),
+            self.activation, self.target, self.learning_rate, self.alpha0, self.readout_values, self._shares, self.noise,
+            bool(self.refined),
         )  # fmt: skip
 
     @functools.cached_property
@@ -164,16 +171,16 @@ class OneGradientStep(Problem):
         """The :class:`~quenched.laws.SpikedFeatures` that the engine sees."""
         return self._law(self._square)
 
-    def _law(self, equivalent):
+    def _law(self, equivalent, order=8):
         from ..laws.spiked import SpikedFeatures
 
-        numbers = self.learning_rate, self.alpha0, self.width_ratio, self.noise, self.readout_values, self.readout_probabilities
+        numbers = self.learning_rate, self.alpha0, self.width_ratio, self.noise, self.readout_values, self._shares
         if check.traced(*numbers):
             return SpikedFeatures(
-                self.activation, self.target, self.spikes, self.width_ratio, self.readout_probabilities, self.width, equivalent
+                self.activation, self.target, self.spikes, self.width_ratio, self._shares, self.width, equivalent
             )
         key = *map(float, numbers[:4]), *(tuple(np.asarray(v).tolist()) for v in numbers[4:])
-        return _kept_law(self.activation, self.target, bool(self.refined), self.width, equivalent, *key)
+        return _kept_law(self.activation, self.target, bool(self.refined), self.width, equivalent, order, *key)
 
     def _model(self):
         from ..limit.model import Model, target_reads
@@ -287,7 +294,8 @@ class OneGradientStep(Problem):
         """
         from ..limit.feature_spectrum import feature_density
 
-        return feature_density(self._law(True), float(self.alpha), points)
+        # samples far out have tiny variances: fine nodes of kappa keep their eigenvalues together
+        return feature_density(self._law(True, 24), float(self.alpha), points)
 
     def gram_density(self, points: int = 300):
         """The bulk of the eigenvalues of ``Phi Phi^T / p`` (n, n): those of :meth:`feature_density` times n / p, and the zeros."""
@@ -335,12 +343,12 @@ class OneGradientStep(Problem):
                 alignment = np.eye(len(frame))[0] * float(spikes.alignment)
                 return one_step.spiked_layer(
                     dim, seed, spikes=spikes.spike, scales=spikes.scale, alignment=alignment, width_ratio=float(self.width_ratio),
-                    readout_probabilities=self.readout_probabilities, unit_rows=True,
+                    readout_probabilities=self._shares, unit_rows=True,
                 )  # fmt: skip
         else:
             training = one_step.Training(
                 self.activation, clean, self.target.directions, np.asarray(self.readout_values),
-                np.asarray(self.readout_probabilities), float(self.learning_rate), float(self.alpha0), float(self.width_ratio),
+                np.asarray(self._shares), float(self.learning_rate), float(self.alpha0), float(self.width_ratio),
                 float(self.noise),
             )  # fmt: skip
 
@@ -372,14 +380,14 @@ def _is_zero(value) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_law(activation, target, refined, width, equivalent, rate, alpha0, width_ratio, noise, values, probabilities):
+def _kept_law(activation, target, refined, width, equivalent, order, rate, alpha0, width_ratio, noise, values, probabilities):
     """Laws by their numbers: those of a curve over samples or weight decays are one."""
     from ..laws.gradient_step import gradient_step
     from ..laws.spiked import SpikedFeatures
 
     values, probabilities = np.array(values), np.array(probabilities)
     spikes = gradient_step(activation, target, rate, alpha0, values, probabilities, noise, refined)
-    return SpikedFeatures(activation, target, spikes, width_ratio, probabilities, width, equivalent)
+    return SpikedFeatures(activation, target, spikes, width_ratio, probabilities, width, equivalent, order)
 
 
 def _turned(target):
