@@ -124,7 +124,10 @@ def test_the_map_of_the_page():
     np.testing.assert_allclose(found, (0.45427913, 0.57952834, 0.78607500, 0.0), atol=1e-8)  # the page: .78608240
 
 
-@pytest.mark.parametrize("case", ["T1", "T4", "P8"])
+_SLOW = pytest.mark.slow  # compiles long
+
+
+@pytest.mark.parametrize("case", ["T1", pytest.param("T4", marks=_SLOW), pytest.param("P8", marks=_SLOW)])
 @pytest.mark.parametrize("width", [None, 700])
 def test_the_engine_and_the_closed_form(case, width):
     one = CASES[case].replace(width=width, noise=0.05)
@@ -171,9 +174,9 @@ def test_several_directions_of_the_page(act, spike, width, errors):
 @pytest.mark.parametrize(
     ("arguments", "alpha", "decay", "expected"),
     [
-        ((1.0, 1.1, 0.8), 2.0, 0.1, (0.170366, 0.367699, 0.226641)),
+        pytest.param((1.0, 1.1, 0.8), 2.0, 0.1, (0.170366, 0.367699, 0.226641), marks=_SLOW),
         ((0.0, 1.0, 0.8), 2.0, 0.1, (0.281871, 0.545997, 0.362707)),
-        (((1.2, 0.4), (1.1, 1.0), 0.7), 1.5, 0.05, (0.210977, 0.445760, 0.212592)),
+        pytest.param(((1.2, 0.4), (1.1, 1.0), 0.7), 1.5, 0.05, (0.210977, 0.445760, 0.212592), marks=_SLOW),
     ],
 )
 def test_logistic_regression_on_sampled_spiked_features(arguments, alpha, decay, expected):
@@ -185,6 +188,7 @@ def test_logistic_regression_on_sampled_spiked_features(arguments, alpha, decay,
     np.testing.assert_allclose([float(solution[name]) for name in ("error", "loss", "train_loss")], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_logistic_regression_of_the_page():
     """L1 and L2. The page's own numbers belong to E|z| = .79983 in place of sqrt(2 / pi) = .79788 (a rule on the jump of the sign):
     with it they come out to 2e-5, the numbers of the problem itself are .1 to .2 per cent higher."""
@@ -267,6 +271,7 @@ def test_interpolation():
     assert peak[1] > 10.0 * max(peak[0], peak[2])
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_solution():
     one = problem(noise=0.1)
     slopes = one.gradient("test_mse", ("learning_rate", "alpha0", "weight_decay", "noise"))
@@ -276,7 +281,7 @@ def test_gradients_are_those_of_the_solution():
         assert float(slope) == pytest.approx(float(up - down) / (2.0 * step), rel=1e-4), name
 
 
-@pytest.mark.parametrize("width", [None, 300])
+@pytest.mark.parametrize("width", [pytest.param(None, marks=_SLOW), 300])
 def test_overlaps_are_the_gradient_of_the_potential(x64, width):
     from quenched.laws.base import Conjugates, Law
 
@@ -340,7 +345,10 @@ def test_error_floors_of_the_page(row):
 
 @pytest.mark.parametrize(
     ("case", "p", "edge", "expected"),
-    [("T6", 800, 2.216, ()), ("T1", 800, 1.547, (220.71,)), ("T2", 800, 1.913, (109.24,)), ("T8", 500, 1.641, (100.15, 28.28))],
+    [
+        pytest.param("T6", 800, 2.216, (), marks=_SLOW), ("T1", 800, 1.547, (220.71,)),
+        pytest.param("T2", 800, 1.913, (109.24,), marks=_SLOW), pytest.param("T8", 500, 1.641, (100.15, 28.28), marks=_SLOW),
+    ],
 )
 def test_spectra_of_the_page(case, p, edge, expected):
     one = CASES[case]
@@ -361,8 +369,15 @@ def test_spectra_of_the_page(case, p, edge, expected):
     np.testing.assert_allclose((through.test_mse, through.train_mse), (ridge.test_mse, ridge.train_mse), rtol=1e-10)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_the_bulk_at_fewer_samples_than_features(alpha):
+    density = problem(alpha=alpha).feature_density()
+    assert density.atom == pytest.approx(1.0 - alpha) and density.mass == pytest.approx(1.0, abs=6e-4)
+
+
 @pytest.mark.parametrize(
-    ("step", "size", "alpha", "expected"), [(3.0, 1.0, 2.0, (2.423787, 0.8453)), (1.5, 0.5, 4.0, (0.984310, 0.3416))]
+    ("step", "size", "alpha", "expected"),
+    [(3.0, 1.0, 2.0, (2.423787, 0.8453)), pytest.param(1.5, 0.5, 4.0, (0.984310, 0.3416), marks=_SLOW)],
 )
 def test_second_order_signal_makes_an_outlier_of_order_one(step, size, alpha, expected):
     """relu on He_2: a single step of all neurons, the network's own output left out of the gradient."""
@@ -425,6 +440,7 @@ def test_a_negative_bulk_is_a_layer_turned_around():
 # --- actual networks ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_small_network_agrees():
     one = problem(width=200)
     trials, solution = one.simulate(dim=200, seeds=8), one.solve()
@@ -434,7 +450,7 @@ def test_a_small_network_agrees():
         assert abs(float(estimate.mean) - value) < allowed, name
 
 
-GRID = [
+GRID = [  # noise, a finite number of neurons
     (act, target, alpha0, rate)
     for act, target, alpha0 in (("tanh", "sin", 4.0), (small_erf, "tanh", 2.0), ("relu", th2, POP))
     for rate in (0.0, 1.0, 2.0)
