@@ -127,8 +127,9 @@ def test_the_map_of_the_page():
 _SLOW = pytest.mark.slow  # compiles long
 
 
-@pytest.mark.parametrize("case", ["T1", pytest.param("T4", marks=_SLOW), pytest.param("P8", marks=_SLOW)])
-@pytest.mark.parametrize("width", [None, 700])
+@pytest.mark.parametrize(
+    ("case", "width"), [("T1", 700), pytest.param("T4", 700, marks=_SLOW), pytest.param("P8", None, marks=_SLOW)]
+)
 def test_the_engine_and_the_closed_form(case, width):
     one = CASES[case].replace(width=width, noise=0.05)
     solution, ridge = one.solve(), one.ridge()
@@ -174,7 +175,6 @@ def test_several_directions_of_the_page(act, spike, width, errors):
 @pytest.mark.parametrize(
     ("arguments", "alpha", "decay", "expected"),
     [
-        pytest.param((1.0, 1.1, 0.8), 2.0, 0.1, (0.170366, 0.367699, 0.226641), marks=_SLOW),
         ((0.0, 1.0, 0.8), 2.0, 0.1, (0.281871, 0.545997, 0.362707)),
         pytest.param(((1.2, 0.4), (1.1, 1.0), 0.7), 1.5, 0.05, (0.210977, 0.445760, 0.212592), marks=_SLOW),
     ],
@@ -346,8 +346,7 @@ def test_error_floors_of_the_page(row):
 @pytest.mark.parametrize(
     ("case", "p", "edge", "expected"),
     [
-        pytest.param("T6", 800, 2.216, (), marks=_SLOW), ("T1", 800, 1.547, (220.71,)),
-        pytest.param("T2", 800, 1.913, (109.24,), marks=_SLOW), pytest.param("T8", 500, 1.641, (100.15, 28.28), marks=_SLOW),
+        ("T1", 800, 1.547, (220.71,)), pytest.param("T8", 500, 1.641, (100.15, 28.28), marks=_SLOW),
     ],
 )
 def test_spectra_of_the_page(case, p, edge, expected):
@@ -359,8 +358,6 @@ def test_spectra_of_the_page(case, p, edge, expected):
     np.testing.assert_allclose([o.position for o in found], expected, rtol=2e-4)
     if case == "T1":
         assert found[0].constants[0] == pytest.approx(0.998755, abs=1e-6)
-    if case == "T2":
-        np.testing.assert_allclose(found[0].constants, (0.7054**2, 0.7059**2), atol=5e-4)
     gram = one.gram_density()
     assert gram.mass == pytest.approx(1.0, abs=1e-5)
     trace = [float(np.sum(d.weights * d.density * d.x)) for d in (density, gram)]
@@ -469,7 +466,7 @@ def test_actual_networks(act, target, alpha0, rate):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["T1", "T2", "P5"])
+@pytest.mark.parametrize("case", ["T1", "P5"])
 def test_eigenvalues_of_actual_networks(case):
     from quenched.finite.one_step import Training, feature_eigenvalues, first_layer
 
@@ -490,13 +487,13 @@ def test_eigenvalues_of_actual_networks(case):
 @pytest.mark.parametrize(
     ("loss", "target", "observable"),
     [
-        ("logistic", "sign", "test_error"), ("hinge", "sign", "test_error"), ("huber", "sin", "test_mse"),
-        ("absolute", th2, "test_mse"),
+        ("hinge", "sign", "test_error"), ("huber", "sin", "test_mse"),
     ],
 )  # fmt: skip
 def test_other_losses_on_actual_networks(loss, target, observable):
     one = problem(target=target, alpha0=4.0, alpha=2.0, loss=loss, noise=0.0 if loss in ("logistic", "hinge") else 0.1, width=300)
-    solution, trials = one.solve(), one.simulate(dim=300, seeds=8)
+    # real outcomes: an average over kappa, the field and the outcome, whose rules agree to 7e-6
+    solution, trials = one.solve(quadrature_tol=1e-4), one.simulate(dim=300, seeds=8)
     assert solution.converged
     for name in (observable, "train_loss"):
         estimate, value = trials[name], float(solution[name])
