@@ -44,7 +44,7 @@ def profile(activation: Activation, spikes: Spikes, kappa) -> Profile:
     return Profile(c[..., 0], c[..., 1] * xp.sign(spikes.scale), 0.5 * c[..., 2], rest)
 
 
-def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=(), order: int = _ORDER) -> tuple[np.ndarray, np.ndarray]:
+def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=()) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights (C,) of a standard normal kappa, fine enough for the features and for the target's jumps and ``kinks``.
 
     Under a trace their number is fixed, and they are constants of the differentiation.
@@ -62,7 +62,7 @@ def kappa_nodes(spikes: Spikes, target: IndexTarget, kinks=(), order: int = _ORD
             steps = width * np.array([-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0])
             ends = np.clip((np.asarray(kinks)[:, None] / gamma + steps).ravel(), -RANGE, RANGE)
             breaks = np.sort(np.concatenate([breaks, ends]))  # panels without length have no weight
-    nodes, weights = panel_rule(breaks, order, xp=np)
+    nodes, weights = panel_rule(breaks, _ORDER, xp=np)
     return nodes, weights / weights.sum()
 
 
@@ -78,7 +78,7 @@ class SpikedFeatures(Law):
       :func:`quenched.laws.index.index_target`.
     - ``spikes``: :class:`~quenched.laws.gradient_step.Spikes`; ``probabilities`` (k,) of the groups.
     - ``size``: p / d; ``width``: p, for the leading effect of a finite number of neurons, or None.
-    - ``equivalent``: see above; ``order``: nodes in each panel of kappa.
+    - ``equivalent``: see above.
 
     k groups, T directions: covariances B = k (k + 1) / 2 (mu1 mu1') + k (rest) + k T (which only theta has) + 1 (which only the
     target has); mean directions A = k (mu0, along an orthonormal basis) + k (T + 1) (components) + k (lengths) + 1 (the target's
@@ -98,14 +98,14 @@ class SpikedFeatures(Law):
     width: Any
     free: tuple = eqx.field(static=True)
 
-    def __init__(self, activation, target, spikes, size, probabilities=None, width=None, equivalent=False, order=_ORDER):
+    def __init__(self, activation, target, spikes, size, probabilities=None, width=None, equivalent=False):
         act, target = _made(activation), index_target(target)
         k, T = len(spikes.spike), target.directions
         self.groups = _uniform(k) if probabilities is None else check.probabilities("probabilities", probabilities)
         self.size = size if check.traced(size) else np.asarray(check.positive("size", size))
         self.width = None if width is None else np.float64(check.integer("width", width))
         self.spikes = spikes
-        self.kappa, self.prob = kappa_nodes(spikes, target, target.kinks, order)
+        self.kappa, self.prob = kappa_nodes(spikes, target, target.kinks)
         self.profile = profile(act, spikes, self.kappa)
         self.field = _outcome(target, spikes, self.kappa) if equivalent else _fields(target, spikes, self.kappa)
         self.basis = _basis(self.profile, self.prob)

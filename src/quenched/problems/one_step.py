@@ -171,7 +171,7 @@ class OneGradientStep(Problem):
         """The :class:`~quenched.laws.SpikedFeatures` that the engine sees."""
         return self._law(self._square)
 
-    def _law(self, equivalent, order=8):
+    def _law(self, equivalent):
         from ..laws.spiked import SpikedFeatures
 
         numbers = self.learning_rate, self.alpha0, self.width_ratio, self.noise, self.readout_values, self._shares
@@ -180,7 +180,7 @@ class OneGradientStep(Problem):
                 self.activation, self.target, self.spikes, self.width_ratio, self._shares, self.width, equivalent
             )
         key = *map(float, numbers[:4]), *(tuple(np.asarray(v).tolist()) for v in numbers[4:])
-        return _kept_law(self.activation, self.target, bool(self.refined), self.width, equivalent, order, *key)
+        return _kept_law(self.activation, self.target, bool(self.refined), self.width, equivalent, *key)
 
     def _model(self):
         from ..limit.model import Model, target_reads
@@ -283,6 +283,7 @@ class OneGradientStep(Problem):
         """The bulk of the eigenvalues of ``Phi^T Phi / n`` (p, p), Phi (n, p) the features of the n = alpha d samples.
 
         Returns :class:`quenched.numerics.density.SpectralDensity`: ``x``, ``density``, ``edges``, ``atom``, ``cdf``, ``distance``.
+        At fewer samples than features, those far out make small eigenvalues one by one, some 1e-3 of which is lost (``mass``).
         At ``learning_rate=0`` it is that of random features; what the step adds beside the bulk is in :meth:`outliers`.
 
         >>> import quenched as qn
@@ -294,8 +295,7 @@ class OneGradientStep(Problem):
         """
         from ..limit.feature_spectrum import feature_density
 
-        # samples far out have tiny variances: fine nodes of kappa keep their eigenvalues together
-        return feature_density(self._law(True, 24), float(self.alpha), points)
+        return feature_density(self._law(True), float(self.alpha), points)
 
     def gram_density(self, points: int = 300):
         """The bulk of the eigenvalues of ``Phi Phi^T / p`` (n, n): those of :meth:`feature_density` times n / p, and the zeros."""
@@ -380,14 +380,14 @@ def _is_zero(value) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_law(activation, target, refined, width, equivalent, order, rate, alpha0, width_ratio, noise, values, probabilities):
+def _kept_law(activation, target, refined, width, equivalent, rate, alpha0, width_ratio, noise, values, probabilities):
     """Laws by their numbers: those of a curve over samples or weight decays are one."""
     from ..laws.gradient_step import gradient_step
     from ..laws.spiked import SpikedFeatures
 
     values, probabilities = np.array(values), np.array(probabilities)
     spikes = gradient_step(activation, target, rate, alpha0, values, probabilities, noise, refined)
-    return SpikedFeatures(activation, target, spikes, width_ratio, probabilities, width, equivalent, order)
+    return SpikedFeatures(activation, target, spikes, width_ratio, probabilities, width, equivalent)
 
 
 def _turned(target):
