@@ -13,7 +13,7 @@ from quenched.laws.base import Conjugates, Labels, Law, Overlaps
 from quenched.laws.gradient_step import Spikes
 from quenched.laws.index import IndexTarget, index_target
 from quenched.numerics import check
-from quenched.numerics.blocks import block_resolvent, block_response
+from quenched.numerics.blocks import block_resolvent, block_response, symmetric
 from quenched.numerics.gaussian import RANGE, panel_rule
 
 #: Nodes of kappa: panels of this order, one of these numbers of them (a program is compiled for each), at most so wide in units of
@@ -124,6 +124,25 @@ class SpikedFeatures(Law):
         parts[0] = parts[0] + 2.0 * self.spikes.stretch * self.profile.mu22
         return xp.concatenate([xp.stack(parts, axis=2).reshape(len(self.kappa), -1), self.profile.mu22], axis=1)
 
+    @property
+    def tilts(self):
+        """By how much each of the :attr:`channels` answers the further directions chi_s, (C, k (T + 2), T)."""
+        xp = _xp(*self.profile, *self.spikes)
+        tilts = self.profile.mu1[:, :, None, None] * self.spikes.response[:, :, 1:]
+        C, k, _, T = tilts.shape
+        return xp.concatenate([tilts.reshape(C, -1, T), np.zeros((C, k, T))], axis=1)
+
+    def mobility(self, g):
+        """What a unit field on each of the :attr:`channels` makes of its sum over the readout (k (T + 2),), of the traces ``g``."""
+        heads = self.size * self.groups * g
+        xp = _xp(heads, *self.spikes)
+        return xp.concatenate([(self.spikes.variance * heads[:, None]).reshape(-1), self.spikes.length * heads])
+
+    def susceptibility(self, g, T):
+        """V (C,) of the traces and the form of the resolvent."""
+        mu1 = self.profile.mu1
+        return self.profile.rest @ (self.groups * g) + jnp.einsum("cl,lm,cm->c", mu1, T, mu1) / self.size
+
     def labels(self) -> Labels:
         """kappa at its nodes (see the class for the order of means and covariances)."""
         mu1, (mean, _, slope, _, variance, _) = self.profile.mu1, self.field
@@ -147,7 +166,7 @@ class SpikedFeatures(Law):
         """Ridges (k,) and A (k, k) of the block covariance."""
         k, (a, b) = len(self.groups), self._pairs
         half = hats.V_hat[: len(a), 0, 0] / np.where(a == b, 1.0, 2.0)
-        A = jnp.zeros((k, k), half.dtype).at[a, b].set(half).at[b, a].set(half)
+        A = symmetric(half, k)
         return ridge + hats.Q_hat[0, 0] + hats.V_hat[len(a) : len(a) + k, 0, 0], A
 
     def potential(self, hats: Conjugates, ridge):
@@ -173,7 +192,7 @@ class SpikedFeatures(Law):
         rest = fields - jnp.einsum("ljs,lm,ms->lj", E, A, tilts)  # over D: what acts on each component but for the others
         pulls = self._still(hats) + self.size * jnp.sum(self.spikes.variance * rest**2, axis=1)
         half = hats.q_hat[: len(a), 0, 0] / np.where(a == b, 1.0, 2.0)
-        d_A = jnp.zeros((k, k), half.dtype).at[a, b].set(half).at[b, a].set(half)
+        d_A = symmetric(half, k)
         change = block_response(blocks, A, beta, hats.q_hat[len(a) : len(a) + k, 0, 0] + pulls, d_A)
         q_bulk = -change.T / self.size + tilts @ tilts.T
         q_rest = -self.groups * change.g
@@ -207,7 +226,7 @@ class SpikedFeatures(Law):
     def _components(self, fields, g, A):
         """The components that the fields make, which see one another through A: ``(1 / D + K)^-1 f``."""
         E = jnp.asarray(self.spikes.response)[:, :, 1:]
-        D = (self.spikes.variance * (self.size * self.groups * g)[:, None]).reshape(-1)
+        D = self.mobility(g)[: fields.size]
         K = (jnp.einsum("ljs,mis->ljmi", E, E) * A[:, None, :, None]).reshape(len(D), len(D))
         return jnp.linalg.solve(jnp.eye(len(D)) + D[:, None] * K, D * fields.reshape(-1)).reshape(fields.shape)
 
@@ -242,9 +261,7 @@ class SpikedFeatures(Law):
         """The components and lengths after an update ``new``, of which they answer to themselves at once: else a strong response
         makes them overshoot."""
         k = len(self.groups)
-        g = new.V[len(self._pairs[0]) :, 0, 0][:k] / self.groups
-        heads = self.size * self.groups * g
-        D = jnp.concatenate([(self.spikes.variance * heads[:, None]).reshape(-1), self.spikes.length * heads])
+        D = self.mobility(new.V[len(self._pairs[0]) :, 0, 0][:k] / self.groups)
         gram = (self.channels.T * self.prob) @ self.channels
         system = jnp.eye(len(D)) + rate * self._curvature(hats, rate) * D[:, None] * gram
         change = jnp.linalg.solve(system, (new.m - old.m)[k:-1, 0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..laws.spiked import SpikedFeatures
 from ..numerics import check
-from ..numerics.blocks import form, times
+from ..numerics.blocks import form, symmetric, times
 from ..numerics.density import SpectralDensity, arc_rule, runs
 from ..numerics.precision import in_float64
 from . import spiked_ridge
@@ -42,9 +42,8 @@ def _pack(state):
 
 
 def _unpack(x, k):
-    a, b = np.triu_indices(k)
-    A = jnp.zeros((k, k), x.dtype).at[a, b].set(x[: len(a)]).at[b, a].set(x[: len(a)])
-    return _State(A, x[len(a) : len(a) + k], x[len(a) + k :])
+    pairs = k * (k + 1) // 2
+    return _State(symmetric(x[:pairs], k), x[pairs : pairs + k], x[pairs + k :])
 
 
 def _plain_state(law, state, rate, x) -> _State:
@@ -74,9 +73,7 @@ def _couple(law, rate, weight):
 
 def _weights(law, scale, A, g):
     """w (C,) = 1 / (1 + V), over the scale."""
-    mu1, beta = law.profile.mu1, law.size * law.groups
-    bulk = jnp.einsum("cl,lm,cm->c", mu1, form(g, A, beta), mu1) / law.size
-    return 1.0 / (scale + law.profile.rest @ (law.groups * g) + bulk)
+    return 1.0 / (scale + law.susceptibility(g, form(g, A, law.size * law.groups)))
 
 
 def _inverse(law, ridge, A, B, g):
@@ -171,7 +168,7 @@ def _real_scale(rate, x):
     return np.abs(x * rate) ** power * np.where(np.asarray(x) > 0.0, np.exp(-1j * np.pi * power), 1.0)
 
 
-def _scale(law, rate) -> float:
+def _top(law, rate) -> float:
     """A number above the bulk, but for what samples of |kappa| > 5 make."""
     near = np.abs(law.kappa) < 5.0
     rows = (law.profile.rest + law.profile.mu1**2 * (1.0 + np.sqrt(law.size)) ** 2)[near]
@@ -190,7 +187,7 @@ def feature_density(law: SpikedFeatures, alpha, points: int = 300, scan: int = 1
     """
     alpha, points, scan = check.positive("alpha", alpha), check.integer("points", points, 8), check.integer("scan", scan, 32)
     rate = alpha / float(law.size)
-    top = _scale(law, rate)
+    top = _top(law, rate)
     x = top * np.unique(np.concatenate([(np.arange(1, scan + 1) / scan) ** 2, np.geomspace(1e-6, 1.0, scan)]))
     rho, _ = _look(law, rate, x, top)
     inside = rho * x > _SEEN
@@ -242,7 +239,7 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
     rate = check.positive("alpha", alpha) / float(law.size)
     width = law.width if width is None else check.integer("width", width)
     edge = float(feature_density(law, alpha).edges[-1, 1]) if edge is None else check.positive("edge", edge)
-    scale = _scale(law, rate)
+    scale = _top(law, rate)
 
     def parts(x):
         """D (J,) and E[w B B] (J, J) at points above the bulk."""
@@ -270,20 +267,13 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
 
 def _channels(law, state, width):
     """D and E[w B B] of the channels; in the limit of a wide layer without the constants, and orthogonal to them."""
-    g, k = np.real(state.g), len(law.groups)
-    bulk = np.einsum("cl,lm,cm->c", law.profile.mu1, np.asarray(form(state.g, state.A, law.size * law.groups)), law.profile.mu1)
-    weighted = law.prob * np.real(1.0 / (1.0 + law.profile.rest @ (law.groups * state.g) + bulk / law.size))
-    T = law.spikes.response.shape[1] - 1
-    mu0, channels = law.profile.mu0, law.channels
-    tilts = np.zeros((len(weighted), channels.shape[1], T))
-    tilts[:, : k * (T + 1)] = (law.profile.mu1[:, :, None, None] * law.spikes.response[:, :, 1:]).reshape(len(weighted), -1, T)
-    heads = law.size * law.groups * g
-    D = np.concatenate([(law.spikes.variance * heads[:, None]).ravel(), law.spikes.length * heads])
+    weighted = law.prob * np.asarray(_weights(law, 1.0, state.A, state.g))
+    mu0, channels, tilts, D = law.profile.mu0, law.channels, law.tilts, law.mobility(state.g)
     gram = np.einsum("c,ci,cj->ij", weighted, channels, channels) + np.einsum("c,cis,cjs->ij", weighted, tilts, tilts)
     cross, own = (mu0.T * weighted) @ channels, (mu0.T * weighted) @ mu0
     if width is None:
         return D, gram - cross.T @ np.linalg.pinv(own, rcond=1e-12, hermitian=True) @ cross
-    return np.concatenate([width * law.groups * g, D]), np.block([[own, cross], [cross.T, gram]])
+    return np.concatenate([width * law.groups * state.g, D]), np.block([[own, cross], [cross.T, gram]])
 
 
 def _outlier(law, parts, rate, x, edge, width) -> Outlier:
@@ -295,8 +285,7 @@ def _outlier(law, parts, rate, x, edge, width) -> Outlier:
         return np.diagonal(np.linalg.solve(np.eye(len(D)) + rate * D[:, None] * gram, np.diag(D)))
 
     above, below = (resolvent(*part) for part in parts([x + step, x - step]))
-    beta = law.size * law.groups
-    norms = np.concatenate([(law.spikes.variance * beta[:, None]).ravel(), law.spikes.length * beta])
+    norms = law.mobility(np.ones(k))
     constants = np.full(k, np.nan)
     residue = -rate * 0.5 * step * (above - below)
     if width is not None:
@@ -313,7 +302,7 @@ def ridge_from_spectrum(law: SpikedFeatures, alpha, weight_decay, noise=0.0):
     """
     alpha, weight_decay = check.positive("alpha", alpha), check.positive("weight_decay", weight_decay)
     rate = alpha / float(law.size)
-    state, _ = _states(law, rate, np.array([-weight_decay / rate]), _scale(law, rate), last=1e-14)
+    state, _ = _states(law, rate, np.array([-weight_decay / rate]), _top(law, rate), last=1e-14)
     A, B, _ = _plain_state(law, state[0], rate, -weight_decay / rate)
     found = jax.jit(spiked_ridge.errors)(law, alpha, weight_decay, check.nonnegative("noise", noise), A, B)
     return jax.tree.map(np.asarray, found)

@@ -90,14 +90,14 @@ def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False)
     out = conjugates(model, old, unknowns.scalars, quadrature, singular)
     for name, (direction, value) in model.held.items():
         out = out._replace(conjugates=_with_multiplier(model, out.conjugates, name, direction, value))
+    rate = model.alpha / model.law.size
     if any(model.law.free):
-        rate = model.alpha / model.law.size
         settled, hats = model.law.settle(old.m, out.d_means, out.conjugates, model.weight_decay, rate)
         out = out._replace(conjugates=hats)
     new = model.law.overlaps(out.conjugates, model.weight_decay)
     if any(model.law.free):
-        free = jnp.asarray(model.law.free, dtype=bool)[:, None]
-        new = model.law.relax(old, new._replace(m=jnp.where(free, settled, new.m)), out.conjugates, rate)
+        new = new._replace(m=jnp.where(jnp.asarray(model.law.free, dtype=bool)[:, None], settled, new.m))
+    new = model.law.relax(old, new, out.conjugates, rate)
     if "units" in model.frozen:
         new = exchangeable(new)
     if "rotations" in model.frozen:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..laws.spiked import SpikedFeatures
 from ..numerics import check
-from ..numerics.blocks import block_resolvent, block_response
+from ..numerics.blocks import block_resolvent, block_response, symmetric
 from ..numerics.precision import in_float64
 
 _STEPS, _TOL = 500, 1e-13
@@ -74,27 +74,20 @@ class _Resolvent(NamedTuple):
     B: jax.Array
 
 
-def _susceptibility(law, blocks):
-    """V (C,) of the resolvent's traces."""
-    mu1 = law.profile.mu1
-    return law.profile.rest @ (law.groups * blocks.g) + jnp.einsum("cl,lm,cm->c", mu1, blocks.T, mu1) / law.size
-
-
 def _fixed_point(law, rate, weight_decay):
     """Ridges and couplings of the block covariance, by Newton's method where it helps and plain steps (which never fail) else."""
     mu1, rest, k = law.profile.mu1, law.profile.rest, len(law.groups)
     beta, (a, b) = law.size * law.groups, np.triu_indices(k)
 
     def unpack(x):
-        A = jnp.zeros((k, k)).at[a, b].set(x[: len(a)]).at[b, a].set(x[: len(a)])
-        return _Resolvent(A, x[len(a) :])
+        return _Resolvent(symmetric(x[: len(a)], k), x[len(a) :])
 
     def pack(w):
         return rate * jnp.concatenate([(law.prob * w) @ (mu1[:, a] * mu1[:, b]), (law.prob * w) @ rest])
 
     def step(x):
         A, B = unpack(x)
-        return pack(1.0 / (1.0 + _susceptibility(law, block_resolvent(weight_decay + B, A, beta))))
+        return pack(1.0 / (1.0 + law.susceptibility(*block_resolvent(weight_decay + B, A, beta))))
 
     def distance(x, fx):
         return jnp.max(jnp.abs(fx - x)) / jnp.max(jnp.abs(fx))
@@ -125,7 +118,7 @@ def errors(law, alpha, weight_decay, noise, A, B) -> SpikedRidge:
     """What ridge regression reaches, from the resolvent's couplings ``A`` (k, k) and ridges ``B`` (k,): linear algebra."""
     rate, k, beta = alpha / law.size, len(law.groups), law.size * law.groups
     blocks = block_resolvent(weight_decay + B, A, beta)
-    w = 1.0 / (1.0 + _susceptibility(law, blocks))
+    w = 1.0 / (1.0 + law.susceptibility(*blocks))
     mean, _, slope, _, variance, _ = law.field
     mu1, rest, T = law.profile.mu1, law.profile.rest, slope.shape[1]
 
@@ -134,18 +127,13 @@ def errors(law, alpha, weight_decay, noise, A, B) -> SpikedRidge:
     seen = sizes > 0.0
     constants = law.basis[0] * jnp.where(seen, sizes, 1.0)
     functions = jnp.concatenate([constants, law.channels], axis=1)
-    E = jnp.asarray(law.spikes.response)[:, :, 1:]
-    tilts = (mu1[:, :, None, None] * E).reshape(len(w), k * (T + 1), T)
-    tilts = jnp.concatenate([jnp.zeros((len(w), k, T)), tilts, jnp.zeros((len(w), k, T))], axis=1)
+    tilts = jnp.concatenate([jnp.zeros((len(w), k, T)), law.tilts], axis=1)
     weight = law.prob * w
     gram = jnp.einsum("c,ci,cj->ij", weight, functions, functions) + jnp.einsum("c,cis,cjs->ij", weight, tilts, tilts)
     wanted = (weight * mean) @ functions + jnp.einsum("c,cis,cs->i", weight, tilts, slope)
-    heads = beta * blocks.g
-    D = jnp.concatenate([jnp.zeros(k), (law.spikes.variance * heads[:, None]).reshape(-1), law.spikes.length * heads])
-    root = jnp.sqrt(D).at[:k].set(1.0)
+    root = jnp.concatenate([jnp.ones(k), jnp.sqrt(law.mobility(blocks.g))])
     system = rate * root[:, None] * gram * root
-    cost = jnp.ones(len(D)).at[:k].set(jnp.where(seen, 0.0, 1.0))
-    system = system + jnp.diag(cost)
+    system = system + jnp.diag(jnp.ones(len(root)).at[:k].set(jnp.where(seen, 0.0, 1.0)))
     if law.width is not None:
         system = system.at[:k, :k].add((turn / (law.width * law.groups * blocks.g)) @ turn.T)
     a = root * jnp.linalg.solve(system, rate * root * wanted)
@@ -161,20 +149,18 @@ def errors(law, alpha, weight_decay, noise, A, B) -> SpikedRidge:
         extra = extra + law.width * (fields[:k] @ turn) ** 2
     a_, b_ = np.triu_indices(k)
 
-    def fluctuation(q1, q2):
-        return jnp.einsum("cl,lm,cm->c", mu1, q1, mu1) + rest @ q2
+    def fluctuation(q):
+        return jnp.einsum("cl,lm,cm->c", mu1, symmetric(q[: len(a_)], k), mu1) + rest @ q[len(a_) :]
 
     def respond(q):
-        q1 = jnp.zeros((k, k)).at[a_, b_].set(q[: len(a_)]).at[b_, a_].set(q[: len(a_)])
-        total = law.prob * w**2 * (misfit + fluctuation(q1, q[len(a_) :]))
+        total = law.prob * w**2 * (misfit + fluctuation(q))
         dA, dB = rate * jnp.einsum("c,cl,cm->lm", total, mu1, mu1), rate * total @ rest + extra
         change = block_response(blocks, A, beta, dB, dA)
         return jnp.concatenate([-change.T[a_, b_] / law.size, -law.groups * change.g])
 
     zero = jnp.zeros(len(a_) + k)
     q = jnp.linalg.solve(jnp.eye(len(zero)) - jax.jacfwd(respond)(zero), respond(zero))
-    q1 = jnp.zeros((k, k)).at[a_, b_].set(q[: len(a_)]).at[b_, a_].set(q[: len(a_)])
-    Q = fluctuation(q1, q[len(a_) :])
+    Q = fluctuation(q)
     noisy, train = law.prob @ (misfit + Q), (law.prob * w**2) @ (misfit + Q)
     return SpikedRidge(
         test_mse=noisy - noise, test_mse_noisy=noisy, train_mse=train, bias=law.prob @ misfit, variance=law.prob @ Q,
@@ -190,13 +176,11 @@ def error_floor(law: SpikedFeatures) -> float:
     ``law`` must be made with ``equivalent=True``. Directions that features hold by less than 1e-10 of their largest do not count.
     """
     mean, _, slope, _, variance, _ = law.field
-    mu1, k, T = law.profile.mu1, len(law.groups), slope.shape[1]
-    kept = np.concatenate([np.ones(k * (T + 1), bool), law.spikes.length > 0.0])
-    functions = np.concatenate([law.profile.mu0, law.channels[:, kept]], axis=1)
-    tilts = np.zeros((len(mean), functions.shape[1], T))
-    tilts[:, k : k + k * (T + 1)] = (mu1[:, :, None, None] * law.spikes.response[:, :, 1:]).reshape(len(mean), -1, T)
-    rows = np.concatenate([functions[:, :, None], tilts], axis=2) * np.sqrt(law.prob)[:, None, None]
+    kept = law.mobility(np.ones(len(law.groups))) > 0.0
+    channels = np.concatenate([law.channels[:, kept, None], law.tilts[:, kept]], axis=2)
+    constants = np.pad(law.profile.mu0[:, :, None], ((0, 0), (0, 0), (0, slope.shape[1])))  # which answer no further direction
+    rows = np.concatenate([constants, channels], axis=1) * np.sqrt(law.prob)[:, None, None]
     wanted = np.concatenate([mean[:, None], slope], axis=1) * np.sqrt(law.prob)[:, None]
-    u, s, _ = np.linalg.svd(np.moveaxis(rows, 1, 2).reshape(-1, functions.shape[1]), full_matrices=False)
+    u, s, _ = np.linalg.svd(np.moveaxis(rows, 1, 2).reshape(-1, rows.shape[1]), full_matrices=False)
     made = wanted.ravel() @ u[:, s > 1e-10 * max(s.max(initial=0.0), 1e-300)]
     return float(law.prob @ (mean**2 + variance) - made @ made)

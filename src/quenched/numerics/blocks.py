@@ -30,6 +30,12 @@ class Blocks(NamedTuple):
     T: Float[Array, "k k"] | Complex[Array, "k k"]
 
 
+def symmetric(entries, k: int):
+    """The matrix (k, k) with these entries in its upper triangle, row by row."""
+    a, b = np.triu_indices(k)
+    return jnp.zeros((k, k), entries.dtype).at[a, b].set(entries).at[b, a].set(entries)
+
+
 def times(A, g, beta):
     """``A (1 + G A)^-1``, symmetric."""
     return _eliminated(jnp.eye(len(g), dtype=A.dtype) + A * (beta * g), A)
