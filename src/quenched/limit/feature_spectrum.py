@@ -15,8 +15,9 @@ from ..numerics.density import SpectralDensity, arc_rule, runs
 from ..numerics.precision import in_float64
 from . import spiked_ridge
 
-#: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor.
-_FIRST, _LAST, _FACTOR = 30.0, 1e-8, 0.7
+#: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor (where traces are finite at
+#: zero, and where they are not).
+_FIRST, _LAST, _FACTORS = 30.0, 1e-8, (0.3, 0.7)
 #: Newton steps at each height, and the misfit at which they end.
 _STEPS, _TOL = 12, 1e-12
 #: A point of the scan belongs to the bulk where its density times x is larger.
@@ -120,10 +121,15 @@ def _solve(law, rate, z, x):
     return x, error
 
 
-def _descend(law, rate, x, scale, last):
-    """The state at the real x, coming down from far above the axis to the height ``last``."""
-    steps = int(np.ceil(np.log(_LAST / _FIRST) / np.log(_FACTOR)))
-    heights = jnp.concatenate([scale * _FIRST * _FACTOR ** jnp.arange(steps), jnp.full(2, last * scale)])
+def _heights(rate, scale, last):
+    """From far above the axis down to ``last`` (in units of ``scale``), which comes twice."""
+    factor = _FACTORS[0] if rate > _BALANCED[1] else _FACTORS[1]
+    steps = int(np.ceil(np.log(_LAST / _FIRST) / np.log(factor)))
+    return scale * np.append(_FIRST * factor ** np.arange(steps), [last, last])
+
+
+def _descend(law, rate, x, heights):
+    """The state at the real x, coming down the heights above it."""
     unit, ridge = _scales(rate, x + 1j * heights[0])
     A, B = _couple(law, rate, jnp.ones(len(law.kappa)) / unit)
     start = _pack(_State(A + 0j, B + 0j, 1.0 / (ridge + B)))
@@ -137,15 +143,16 @@ def _descend(law, rate, x, scale, last):
 
 
 @jax.jit
-def _chunk(law, rate, x, scale, last):
-    return jax.vmap(lambda one: _descend(law, rate, one, scale, last))(x)
+def _chunk(law, rate, x, heights):
+    return jax.vmap(lambda one: _descend(law, rate, one, heights))(x)
 
 
 def _states(law, rate, x, scale, last=_LAST):
     """States (N, J) and misfits (N,) at real points, by chunks of one size: one program."""
     x = np.asarray(x, float)
     padded = np.pad(x, (0, -len(x) % _CHUNK), mode="edge").reshape(-1, _CHUNK)
-    parts = [_chunk(law, rate, part, scale, last) for part in padded]
+    heights = _heights(rate, scale, last)
+    parts = [_chunk(law, rate, part, heights) for part in padded]
     return tuple(np.concatenate(column)[: len(x)] for column in zip(*parts, strict=True))
 
 
