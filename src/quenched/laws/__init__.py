@@ -12,6 +12,7 @@ from quenched.laws.layers import DeepNetwork
 from quenched.laws.measured import FewSamplesWarning, Outliers, law_from_samples, law_from_weights, weight_outliers
 from quenched.laws.network import LowRankWarning, Measured, Moments, Network, measured_moments
 from quenched.laws.pairs import covariance, slopes
+from quenched.laws.schedule import Schedule
 from quenched.laws.spectrum import SpectralLaw
 from quenched.laws.spiked import SpikedFeatures
 from quenched.laws.tokens import SpectralTokens
@@ -35,6 +36,7 @@ __all__ = [
     "Outliers",
     "Overlaps",
     "Population",
+    "Schedule",
     "SpectralLaw",
     "SpectralTokens",
     "SpikedFeatures",
