@@ -18,7 +18,7 @@ from .saddle import Outcome, update
 from .solve import Solved, order_parameters, solve
 
 REFUSAL = (
-    "a saddle point cannot be solved inside jax.jit, jax.vmap or a second derivative: call solve() outside, take first "
+    "a theory cannot be solved inside jax.jit, jax.vmap or a second derivative: call it outside, take first "
     "derivatives with jax.grad or problem.gradient, and use quenched.sweep for many parameters"
 )
 
@@ -58,13 +58,14 @@ def outputs(solved: Solved) -> dict:
     return {**order_parameters(solved), **solved.certificate.observables}
 
 
-def solve_traced(model: Model, **options):
-    """Solve a model some of whose numbers are being differentiated.
+def differentiable(tree, value, jacobian):
+    """``value(tree) -> (outputs, rest)`` of a pytree some of whose leaves are being differentiated.
 
-    Returns the differentiable outputs (name -> array of the caller's precision) and the concrete :class:`Solved`.
+    ``value`` and ``jacobian(tree, rest, which) -> name -> (..., P)`` (the P numbers of the leaves ``which``) see plain numbers.
+    Returns the differentiable outputs (name -> array of the caller's precision) and the rest.
     Raises ``TypeError`` where the numbers have no value yet (inside ``jit`` or ``vmap``, or a second derivative).
     """
-    leaves, treedef = jax.tree.flatten(model)
+    leaves, treedef = jax.tree.flatten(tree)
     which = tuple(i for i, leaf in enumerate(leaves) if check.traced(leaf))
     box = []
 
@@ -72,31 +73,44 @@ def solve_traced(model: Model, **options):
         if check.traced(*values):
             raise TypeError(REFUSAL)
         new = list(leaves)
-        for i, value in zip(which, values, strict=True):
-            new[i] = np.asarray(value, dtype=np.float64)
+        for i, number in zip(which, values, strict=True):
+            new[i] = np.asarray(number, dtype=np.float64)
         numbers = as_numbers(jax.tree.unflatten(treedef, new))
-        solved = solve(numbers, **options)
-        box.append(solved)
-        return numbers, solved
+        found, rest = value(numbers)
+        box.append(rest)
+        return numbers, found, rest
 
     @jax.custom_jvp
     def entry(*values):
-        return jax.tree.map(jnp.asarray, outputs(concrete(values)[1]))
+        return jax.tree.map(jnp.asarray, concrete(values)[1])
 
     @entry.defjvp
     def rule(primals, tangents):
-        numbers, solved = concrete(primals)
-        averages = scheme(numbers)
-        with float64(True):
-            jacobian = _linearise(
-                numbers, solved.certificate.unknowns, averages.loss_rule(solved.level), averages.rules,
-                which, Plan(solved.singular, averages.jumps),
-            )  # fmt: skip
-            jacobian = jax.tree.map(np.asarray, jacobian)
-        primal = jax.tree.map(jnp.asarray, outputs(solved))
-        return primal, {name: _contract(jacobian[name], tangents, primal[name].dtype) for name in primal}
+        numbers, found, rest = concrete(primals)
+        slopes = jacobian(numbers, rest, which)
+        primal = jax.tree.map(jnp.asarray, found)
+        return primal, {name: _contract(slopes[name], tangents, primal[name].dtype) for name in primal}
 
     return entry(*[leaves[i] for i in which]), box[-1]
+
+
+def solve_traced(model: Model, **options):
+    """Solve a model some of whose numbers are being differentiated, see :func:`differentiable`: outputs and :class:`Solved`."""
+
+    def value(model):
+        solved = solve(model, **options)
+        return outputs(solved), solved
+
+    def jacobian(model, solved, which):
+        averages = scheme(model)
+        with float64(True):
+            found = _linearise(
+                model, solved.certificate.unknowns, averages.loss_rule(solved.level), averages.rules,
+                which, Plan(solved.singular, averages.jumps),
+            )  # fmt: skip
+            return jax.tree.map(np.asarray, found)
+
+    return differentiable(model, value, jacobian)
 
 
 def _contract(jacobian, tangents, dtype):
@@ -109,4 +123,4 @@ def _contract(jacobian, tangents, dtype):
     return total
 
 
-__all__ = ["REFUSAL", "is_traced", "outputs", "solve_traced"]
+__all__ = ["REFUSAL", "differentiable", "is_traced", "outputs", "solve_traced"]

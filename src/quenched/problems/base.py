@@ -147,6 +147,34 @@ class Problem:
 
         return state_evolution(self, steps, init, level)
 
+    def online(self, learning_rate, time, weight_decay=None, init: Any = "uninformed", *, scalar_rate=None, tol: float = 1e-8,
+               quadrature_tol: float | None = None):
+        """One-pass SGD in the limit: ``w -= learning_rate (grad loss + weight_decay / d w)`` at every fresh sample.
+
+        - ``time``: the number of steps over d at the end, or increasing times to store, (K,).
+        - ``weight_decay``: None for the problem's own number; ``alpha`` plays no part.
+        - ``init``: a named start, or a dict of overlaps ``Q``, ``m``, ``theta`` and trained scalars (left out: that of random
+          weights, Q = I and no overlap, from which a symmetric problem cannot move: give the small overlaps it starts from), or
+          ``gram`` (S, r, r) and ``projections`` (S, k, r) as :func:`quenched.finite.online.statistics` measures them.
+        - ``scalar_rate``: free means and trained scalars move by ``scalar_rate / d`` their gradient; None for ``learning_rate``.
+        - ``tol``: relative tolerance of the integration; ``quadrature_tol``: of the Gaussian averages, as for :meth:`solve`.
+
+        Returns :class:`~quenched.problems.trajectory.Trajectory` of order parameters, ``test_loss`` and the observables of
+        :meth:`solve`; its ``simulate(dim, seeds)`` is the experiment. Differentiable in the rates, ``params``, scalars and noise.
+        A :class:`SolveWarning` where the path ends early; ``TypeError`` for a law without spectral atoms.
+
+        Source: D. Saad, S. Solla (1995), Phys. Rev. E 52, 4225; S. Goldt et al. (2019), arXiv:1906.08632.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> path = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0)
+        >>> bool(abs(path["test_mse"][-1] - 0.1 / 3 - (2 - 0.1 / 3) * np.exp(-0.75 * 4.0)) < 1e-6)
+        True
+        """
+        from .online import online
+
+        return online(self, learning_rate, time, weight_decay, init, scalar_rate, tol, quadrature_tol)
+
     def _align(self):
         """The symmetry of the loss by which equivalent minimisers are brought together, see ``finite/align.py``."""
         return None
