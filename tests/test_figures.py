@@ -20,6 +20,7 @@ from quenched.figures import (
     one_step_expressivity,
     one_step_learning_curve,
     one_step_spectrum,
+    online_committee,
     rainbow,
     trained_features,
 )
@@ -174,7 +175,7 @@ def test_one_step_spectrum_checks_bulks_and_outliers(factor, distance, passed):
 
 
 AXES = {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1, bayes_optimal: 2, kernel_staircase: 1}
-AXES |= {one_step_learning_curve: 2, one_step_spectrum: 2, one_step_expressivity: 3, one_step_equivalence: 4}
+AXES |= {one_step_learning_curve: 2, one_step_spectrum: 2, one_step_expressivity: 3, one_step_equivalence: 4, online_committee: 2}
 
 
 @pytest.mark.slow

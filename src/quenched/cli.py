@@ -30,6 +30,7 @@ _FIGURES = (
     "implicit-regularisation", "rainbow", "trained-features",
     "bayes-optimal", "kernel-staircase",
     "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence",
+    "online-committee",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.
