@@ -1,7 +1,6 @@
 """One-pass SGD: closed equations of motion against formulas, and against actual SGD (slow)."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp

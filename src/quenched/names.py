@@ -138,6 +138,7 @@ NAMES = {
     "c_eta": Name(r"$c_\eta$", "1", "component of the generated mean along the mean deviation of the training samples"),
     "c_xi": Name(r"$c_\xi$", "1", "component of the generated mean along the mean noise of the training set"),
     "S": Name(r"$S$", "1", "variance of the generated clusters, per direction"),
+    "E": Name(r"$E$", "1", "what the hidden units answer to the training set"),
     "q": Name(r"$q$", "1", "w^T S w / d, the self-overlap of the weights"),
     "V": Name(r"$V$", "1", "susceptibility, the response of the overlap to a field"),
     "m": Name(r"$m$", "1", "w^T mu / sqrt(d), overlap of the weights with the means"),

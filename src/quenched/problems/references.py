@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 _ENTRIES = {
+    "cui2025diffusion": """@article{cui2025diffusion,
+  title={A precise asymptotic analysis of learning diffusion models: theory and insights},
+  author={Cui, Hugo and Pehlevan, Cengiz and Lu, Yue M.}, journal={arXiv:2501.03937}, year={2025}}""",
     "cui2024narrow": """@article{cui2024narrow,
   title={High-dimensional learning of narrow neural networks},
   author={Cui, Hugo}, journal={arXiv:2409.13904}, year={2024}}""",
@@ -44,6 +47,10 @@ _ENTRIES = {
     "cui2023bayes": """@article{cui2023bayes,
   title={Bayes-optimal learning of deep random networks of extensive-width},
   author={Cui, Hugo and Krzakala, Florent and Zdeborov{\\'a}, Lenka}, journal={arXiv:2302.00375}, year={2023}}""",
+    "cui2023flow": """@article{cui2023flow,
+  title={Analysis of learning a flow-based generative model from limited sample complexity},
+  author={Cui, Hugo and Krzakala, Florent and Vanden-Eijnden, Eric and Zdeborov{\\'a}, Lenka},
+  journal={arXiv:2310.03575}, year={2023}}""",
     "maillard2024quadratic": """@article{maillard2024quadratic,
   title={Bayes-optimal learning of an extensive-width neural network from quadratically many samples},
   author={Maillard, Antoine and Troiani, Emanuele and Martin, Simon and Krzakala, Florent and Zdeborov{\\'a}, Lenka},
