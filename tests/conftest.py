@@ -1,5 +1,6 @@
 """Set-up shared by all tests: compiled functions are kept between runs, shapes are checked, no picture opens."""
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -15,6 +16,16 @@ os.environ["MPLBACKEND"] = "agg"
 # in sentences of their own.
 _CHECKED = [f"quenched.{room}" for room in ("numerics", "laws", "losses", "limit")]
 jaxtyping.install_import_hook(_CHECKED, "typecheck.check")
+
+
+def pytest_configure(config):
+    """Tests compile far more than they compute: XLA takes its quickest ways (numbers change by rounding only)."""
+    flags = []
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that a version does not know is fatal
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    if config.option.markexpr == "not slow":
+        flags.append("--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 
 @pytest.fixture

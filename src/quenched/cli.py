@@ -30,6 +30,7 @@ _FIGURES = (
     "implicit-regularisation", "rainbow", "trained-features",
     "bayes-optimal", "kernel-staircase",
     "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence",
+    "flow-trajectories", "flow-rate",
     "online-committee",
 )  # fmt: skip
 
