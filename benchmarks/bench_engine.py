@@ -122,3 +122,43 @@ def test_spectral_density(benchmark):
     chain = _features("square").law.chain
     spectral_density(chain, 0.625)  # compiles
     benchmark.pedantic(lambda: spectral_density(chain, 0.625), rounds=3)
+
+
+def _step(loss="square", **changes):
+    given = dict(alpha=1.6, alpha0=20.0, learning_rate=3.0, width_ratio=1.0, activation="tanh", target="sin", weight_decay=0.1)
+    return qn.problems.OneGradientStep(**(given | changes), loss=loss)
+
+
+@pytest.mark.parametrize("readout", [(1.0,), (1.0, -1.0)])
+def test_one_gradient_step_in_closed_form(benchmark, readout):
+    """Ridge regression after the step: below 10 ms."""
+    problem = _step(readout_values=readout)
+    problem.ridge()
+    benchmark(lambda: problem.replace(weight_decay=0.2).ridge())
+
+
+@pytest.mark.parametrize("loss", ["square", "logistic"])
+def test_one_gradient_step(benchmark, loss):
+    """The engine after the step: below 0.5 s."""
+    problem = _step(loss, target="sign") if loss == "logistic" else _step()
+    problem.solve()  # compiles
+    benchmark(problem.solve)
+
+
+def test_spectrum_after_one_gradient_step(benchmark):
+    """The density of the features' covariance: below 3 s."""
+    problem = _step()
+    problem.feature_density()  # compiles
+    benchmark.pedantic(problem.feature_density, rounds=3)
+
+
+def test_online_committee(benchmark):
+    """The plateau of two erf units, 85 adaptive steps on two quadratures."""
+    problem = qn.problems.Committee(2, 2, "erf", alpha=1.0, weight_decay=0.1, noise=0.01)
+    start = {"Q": [[0.3, 0.05], [0.05, 0.2]], "theta": [[[0.05, 0.0], [0.0, 0.02]]]}
+
+    def path():
+        return problem.online(1.0, np.linspace(0.0, 60.0, 16), 0.0, start)
+
+    assert path().converged  # compiles
+    benchmark.pedantic(path, rounds=3)

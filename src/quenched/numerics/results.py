@@ -9,7 +9,7 @@ class RESULTS(enum.Enum):
     """Result codes; the value is the sentence a user reads."""
 
     successful = "converged"
-    quadrature = "the saddle point converged, but the Gaussian averages are less accurate than quadrature_tol"
+    quadrature = "converged, but the Gaussian averages are less accurate than quadrature_tol"
     prox = "the proximal operator did not converge at every quadrature node"
     max_steps = "not converged: the largest number of steps was reached"
     stalled = "not converged: the residual stopped falling (a cycle, as where the proximal operator jumps at some nodes)"
