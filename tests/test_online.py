@@ -1,6 +1,7 @@
 """One-pass SGD: closed equations of motion against formulas, and against actual SGD (slow)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -198,3 +199,28 @@ def test_a_loss_with_a_kink_learns_as_actual_sgd_does():
     path = qn.SequenceProblem(law, "hinge", 1.0, 0.1).online(0.5, np.linspace(0.0, 4.0, 9), 0.5, {"Q": 0.5})
     trials = path.simulate(dim=400, seeds=8)
     assert outside(path, trials, ("q", "m", "Q", "test_loss"), shift=2.0 / 400) <= 0.05
+
+
+def denoising_loss(h, gram, params):
+    b, alpha, beta = params["b"], params["alpha"], params["beta"]
+    s = jnp.tanh(beta * h[0] + alpha * h[1])
+    return 0.5 * s @ gram @ s - s @ ((1 - b * beta) * h[0] - b * alpha * h[1])
+
+
+@pytest.mark.slow
+def test_a_denoiser_learns_as_the_equations_of_diffusion_models_say():
+    """Automatic differentiation of the stated loss, and the equations that are written out for diffusion models."""
+    law = qn.laws.mixture([0.7, 0.3], means=[[2.5, 0.0], [-1.0, 1.5]])
+    pairs = qn.problems.DenoisingAutoencoder(law, alpha=1.0, noise=0.4, weight_decay=0.1).pairs
+    numbers = {"b": 0.5, "alpha": 0.4, "beta": 0.6}
+    times = np.linspace(0.0, 8.0, 9)
+    gram = np.array([[6.25, -2.5], [-2.5, 3.25]])
+    path = qn.SequenceProblem(pairs, denoising_loss, 1.0, 0.05, params=numbers).online(
+        0.3, times, init={"Q": 0.04 * gram[0, 0], "m": 0.2 * gram[:, :1]}
+    )
+    other = qn.problems.OnlineDiffusion(
+        law, units=1, activation="tanh", learning_rate=0.3, weight_decay=0.05, times=[(0.4, 0.6)], training_time=8.0,
+        skip_learning_rate=0.0, initialisation={"informed": 0.2, "b": 0.5},
+    ).online(saveat=times)  # fmt: skip
+    assert np.allclose(path["m"], other["M"], rtol=1e-5, atol=1e-6) and np.allclose(path["Q"], other["Q"], rtol=1e-5, atol=1e-6)
+    assert np.allclose(path["test_loss"], other["L"], rtol=1e-5, atol=1e-6)

@@ -32,6 +32,7 @@ _FIGURES = (
     "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence",
     "flow-trajectories", "flow-rate",
     "online-committee",
+    "diffusion-training", "diffusion-samples", "mode-collapse", "model-collapse",
 )  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.

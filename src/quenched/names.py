@@ -63,7 +63,7 @@ NAMES = {
     "times": Name("times", "1", "times (of the schedule) at which a denoiser is trained"),
     "time_weights": Name("weights of the times", "1", "how often, or how much, each time counts"),
     "mode": Name("mode", "1", "whether a step draws one of the times or sums over them"),
-    "training_time": Name(r"training time $\tau$ (steps$/d$)", "steps per input dimension", "number of steps of SGD over the dimension"),
+    "training_time": Name(r"training time $\tau$ (steps$/d$)", "steps per input dimension", "steps of SGD over the dimension"),
     "initialisation": Name("initialisation", "1", "statistics of the initial weights"),
     "generation": Name("generation", "1", "how often a model was trained on what the one before generated"),
     # observables
@@ -132,7 +132,7 @@ NAMES = {
     "L": Name(r"risk $L$", "1", "part of order one of the population risk"),
     "H": Name(r"$H$", "1", "overlap of the weights with orthonormal directions"),
     "fractions": Name("share of samples", "probability", "share of generated samples nearest to each cluster's mean"),
-    "W1": Name(r"$W_1$ to the target", "data units", "Wasserstein distance of the marginals of samples and target, direction by direction"),
+    "W1": Name(r"$W_1$ to the target", "data units", "Wasserstein distance of the marginals of samples and target"),
     # order parameters and their conjugates
     "R": Name(r"$R$", "1", "component of the generated mean along the true mean"),
     "c_eta": Name(r"$c_\eta$", "1", "component of the generated mean along the mean deviation of the training samples"),

@@ -77,7 +77,7 @@ def check(data):
     alike = gap[data["time"].values.searchsorted(8.0)]
     text = (
         f"{near} of {away.size} measured overlaps and errors lie within {NEAR:g} standard errors (and {SHIFT:g}/d), the farthest "
-        f"at {away.max():.1f}; overlaps with the target's two units differ by {alike:.2g} on the plateau, by {gap[-1]:.2g} at the end"
+        f"at {away.max():.1f}; overlaps with the two targets differ by {alike:.2g} on the plateau, by {gap[-1]:.2g} at the end"
     )
     passed = near >= SHARE * away.size and away.max() <= FAR and alike < 0.1 and gap[-1] > 0.5 and bool(data["trusted"].all())
     return Check(bool(passed), text, tuple(rows), data.attrs["failed"])

@@ -18,8 +18,8 @@ def start_statistics(model: Model, init) -> Statistics:
     """The statistics of weights ``w_i = C^T tau_i + noise`` with the overlaps of ``init``, whose noise is the same in all atoms.
 
     ``init`` is a name or a dict of overlaps of :func:`~quenched.limit.solve.starting_point` (``Q``, ``m``, ``theta``, trained
-    scalars; what is not given is that of random weights: Q = I, m = theta = 0), or a dict with ``gram`` (S, r, r) and ``projections``
-    (S, k, r), measured atom by atom. ``ValueError`` for overlaps that no weights have.
+    scalars; else those of random weights: Q = I, m = theta = 0), or a dict with ``gram`` (S, r, r) and ``projections`` (S, k, r),
+    measured atom by atom. ``ValueError`` for overlaps that no weights have.
     """
     model = as_numbers(model)
     law, free = model.law.atoms(), np.flatnonzero(model.law.free)
