@@ -40,6 +40,7 @@ def test_linear_baseline():
     assert unequal.linear_attention_mse() == pytest.approx(0.49 * (mixed.var(0) * np.square([0.4, 0.5, 0.6])).sum(), rel=5e-3)
 
 
+@pytest.mark.slow
 def test_semantic_branch():
     """The published row, the two expressions of the energy, and the inequality of the overlaps."""
     s = solved(2.0, 0.3, "semantic")
@@ -57,6 +58,7 @@ def test_semantic_branch():
     assert s["free_energy"] + shift["free_energy"] == pytest.approx(0.003631, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_nodes_that_are_images_of_one_another_are_merged():
     """The average over the merged nodes is that over all; the symmetries are those of the sector."""
     start, frozen = BASE._start("semantic")
@@ -183,6 +185,7 @@ def test_transition_and_crossing():
     assert alpha == pytest.approx(1.493, abs=0.003 + error) and error < 0.02
 
 
+@pytest.mark.slow
 def test_solutions_go_back_and_forth():
     """Overlaps by token are what a solve starts from again; a warm start stays on its branch."""
     s = solved(2.0, 0.3, "semantic")

@@ -146,6 +146,7 @@ QUICK = ("A .1", "D", "J")
 
 
 @pytest.mark.parametrize("name", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in TABLE])
+@pytest.mark.slow
 def test_published_numbers(name):
     problem, wanted = TABLE[name]
     solution = problem.solve()
@@ -162,6 +163,7 @@ def test_published_numbers_where_the_proximal_operator_jumps(name):
     np.testing.assert_allclose(values(solution), wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_noise_the_linear_bottleneck_is_principal_component_analysis():
     solution = opposite(0.3, alpha=1.0, noise=1e-10, weight_decay=0.1, activation=linear, skip=False).solve()
     found = [float(np.ravel(solution[name])[0]) for name in ("q", "cosine", "test_mse_excess", "train_mse_excess")]

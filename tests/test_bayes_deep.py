@@ -70,6 +70,7 @@ def test_closed_forms_of_constants():
     np.testing.assert_allclose(target_b().numbers, (0.0, 0.547368, 0.201316), atol=6e-7)
 
 
+@pytest.mark.slow
 def test_numbers_are_value_slope_and_rest_of_the_kernel():
     """By the averages over pairs, which the recursion does not use; at another variance of the inputs."""
     for kernel in (RELU, DeepKernel(("relu", tanh2), (1.5, 0.7))):
@@ -271,6 +272,7 @@ def test_the_square_loss_on_labels():
                      marks=pytest.mark.slow),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_classifiers_of_target_a(loss, rows):
     for (alpha, decay), want in rows.items():
         found = target_a("classification", alpha).classifier(loss, decay)
@@ -303,6 +305,7 @@ def test_classifiers_of_target_b(loss, want):
     check(found, want)
 
 
+@pytest.mark.slow
 def test_students_by_the_engine_agree_with_closed_forms():
     p = target_b("classification", 1.2)
     for options, closed in (({"width_ratio": 1.5}, p.random_features(1.5, 0.3)), ({"kernel": STUDENT}, p.kernel(STUDENT, 0.3))):
@@ -349,6 +352,7 @@ def test_refused_questions():
         p.solve(tolerance=1.0)
 
 
+@pytest.mark.slow
 def test_gradients_saving_and_citing(tmp_path):
     p, h = target_b("classification"), 1e-5
     for name in ("test_error_clean", "q"):
@@ -373,6 +377,7 @@ def deviations(trials, theory):
     return found
 
 
+@pytest.mark.slow
 def test_a_small_experiment():
     p = target_a(alpha=1.0, d=150, noise=0.1)
     trials = p.simulate(seeds=6, learners={"ridge": Ridge(1.5)})

@@ -58,6 +58,7 @@ def test_quadratic_network_as_published():
     np.testing.assert_allclose(shifted["mmse"], 0.5477, atol=6e-5)
 
 
+@pytest.mark.slow
 def test_thresholds_of_the_quadratic_network():
     for k, threshold in ((0.5, 0.375), (0.8, 0.48), (1.0, 0.5), (2.0, 0.5)):
         below, above = (QuadraticNetwork(k, threshold + shift).solve() for shift in (-0.002, 0.002))

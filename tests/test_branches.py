@@ -104,6 +104,7 @@ def birth(m=1e-4):
 # ---- crossings ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_split_agrees_with_the_closed_form():
     for k, start in enumerate(STARTS.values()):
         solution = CLUSTERS.solve(init=start, tol=1e-11)
@@ -177,6 +178,7 @@ def test_no_crossing_names_the_lower_branch():
 # ---- ends -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_spinodal_is_where_the_branch_turns_back():
     transition = qn.find_transition(CLUSTERS, "weight_decay", between=STARTS, bracket=(0.2, 1.4), points=4)
     (end,) = transition.spinodals
@@ -249,6 +251,7 @@ def test_a_warm_start_stays_on_its_branch_or_fails():
     assert not beyond.converged
 
 
+@pytest.mark.slow
 def test_derivatives_where_the_prox_jumps():
     """The jump moves with the parameter, and the implicit derivative knows it."""
     start = STARTS["first"]

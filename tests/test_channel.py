@@ -164,6 +164,7 @@ def test_the_replicon_against_its_formula(formulas, engine):
     np.testing.assert_allclose(found, formulas["replicon"](direction), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_conjugates_are_derivatives_of_the_average_envelope(x64):
     """Central differences of C in every overlap (two units, two tokens, a target): of any rule in V, m and Q; in q and theta up to
     the error of the rule, since nodes may turn with the root that they are made by."""
@@ -245,6 +246,7 @@ def as_observable(loss):
     return lambda h, label: loss(h, label=label)
 
 
+@pytest.mark.slow
 def test_evaluate_names_every_equation():
     """At a solution every equation is met; away from it the one that is broken shows."""
     case = P.GeneralizedLinear("logistic", "sign", 1.5, 0.2, noise=0.3, spectrum=R3)

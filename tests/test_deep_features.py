@@ -125,6 +125,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("L1", "L2", "L3"
 
 
 @pytest.mark.parametrize("name", ["L4", "S1", *SLOW])
+@pytest.mark.slow
 def test_convex_losses_as_published(name):
     solution = convex_problem(name).solve()
     assert solution.result
@@ -161,6 +162,7 @@ def robust_problem(name):
 
 
 @pytest.mark.parametrize("name", [pytest.param("U1", marks=pytest.mark.slow), "U2"])
+@pytest.mark.slow
 def test_robust_losses_as_published(name):
     solution = robust_problem(name).solve()
     assert solution.result
@@ -181,6 +183,7 @@ def test_robust_losses_on_actual_networks(name):
         assert abs(estimate.mean - value) < 3.5 * (estimate.standard_error + 2.0 * value / 400)
 
 
+@pytest.mark.slow
 def test_outliers_belong_to_deep_features():
     with pytest.raises(TypeError, match="DeepFeatures only"):
         qn.SequenceProblem(qn.laws.single(), "square", 1.0, 0.1, response=OUTLIERS).solve()
@@ -270,6 +273,7 @@ def test_limits_of_no_ridge():
     assert isinstance(chain, Chain)
 
 
+@pytest.mark.slow
 def test_linear_features_are_linear_regression():
     linear = DeepFeatures(DeepNetwork(width_ratios=()), None, "square", alpha=2.0, weight_decay=0.1, noise=0.1)
     want = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve()

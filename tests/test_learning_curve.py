@@ -28,6 +28,7 @@ def trained(n, penalty, seeds):
 
 
 @pytest.mark.filterwarnings("ignore:Singular matrix", "ignore:Ill-conditioned matrix")
+@pytest.mark.slow
 def test_digits_at_every_size_and_penalty():
     """Half of the sample to five times of it: deviation, coverage, and where more data hurt."""
     sizes, curves = (30, 60, 100, 200, 400, 800, 1500), []

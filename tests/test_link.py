@@ -49,6 +49,7 @@ def test_the_same_problem_stated_twice(noise, loss, params):
         np.testing.assert_allclose(one[name], two[name], rtol=2e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_linear_link_is_additive_noise():
     problem = qn.problems.GeneralizedLinear("square", lambda x: x, alpha=2.0, weight_decay=0.1, noise=0.1)
     solution = problem.solve(tol=1e-11)
@@ -84,6 +85,7 @@ def test_draws_and_refusals():
     ],
     ids=["sign", "step", "integers", "round"],
 )
+@pytest.mark.slow
 def test_a_target_that_jumps_is_ridge_on_its_moments(link, theta, mse):
     """Ridge sees the covariance of outcome and target and the variance of the outcome only: the closed form, isotropic."""
     alpha, decay, noise = 2.0, 0.1, 0.05

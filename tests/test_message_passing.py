@@ -45,6 +45,7 @@ def test_iterates_follow_state_evolution():
 
 
 @pytest.mark.parametrize("problem", [RIDGE, CLASSES], ids=["ridge", "logistic"])
+@pytest.mark.slow
 def test_state_evolution_ends_at_the_saddle_point(problem):
     end = problem.state_evolution(80)
     solution = problem.solve(tol=1e-11)
@@ -97,6 +98,7 @@ def test_damping_is_found_where_messages_cycle():
     np.testing.assert_allclose(passing["q"], trials.mean["q"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_user_written_problem_agrees_with_itself():
     """Theory, experiment and message passing of one problem that is in no catalogue."""
     problem = qn.SequenceProblem(

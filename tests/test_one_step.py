@@ -130,6 +130,7 @@ _SLOW = pytest.mark.slow  # compiles long
 @pytest.mark.parametrize(
     ("case", "width"), [("T1", 700), pytest.param("T4", 700, marks=_SLOW), pytest.param("P8", None, marks=_SLOW)]
 )
+@pytest.mark.slow
 def test_the_engine_and_the_closed_form(case, width):
     one = CASES[case].replace(width=width, noise=0.05)
     solution, ridge = one.solve(), one.ridge()
@@ -179,6 +180,7 @@ def test_several_directions_of_the_page(act, spike, width, errors):
         pytest.param(((1.2, 0.4), (1.1, 1.0), 0.7), 1.5, 0.05, (0.210977, 0.445760, 0.212592), marks=_SLOW),
     ],
 )
+@pytest.mark.slow
 def test_logistic_regression_on_sampled_spiked_features(arguments, alpha, decay, expected):
     observables = {"error": lambda h, label: label * h[0, 0] < 0, "loss": lambda h, label: jnp.logaddexp(0.0, -label * h[0, 0])}
     law = spiked("tanh", "sign", *arguments, equivalent=False)
@@ -258,6 +260,7 @@ def test_without_a_step_the_samples_of_the_step_do_not_matter(alpha0):
 
 @given(split=st.floats(0.1, 0.9), spike=st.floats(-2.0, 2.0), variance=st.floats(0.3, 2.0), alignment=st.floats(0.0, 1.0))
 @settings(max_examples=8, deadline=None)
+@pytest.mark.slow
 def test_two_equal_groups_are_one(split, spike, variance, alignment):
     one = spiked_ridge(spiked("relu", "sin", spike, variance, alignment), 1.4, 0.1)
     two = spiked_ridge(spiked("relu", "sin", (spike,) * 2, variance, alignment, probabilities=(split, 1.0 - split)), 1.4, 0.1)
@@ -283,6 +286,7 @@ def test_gradients_are_those_of_the_solution():
 
 
 @pytest.mark.parametrize("width", [pytest.param(None, marks=_SLOW), 300])
+@pytest.mark.slow
 def test_overlaps_are_the_gradient_of_the_potential(x64, width):
     from quenched.laws.base import Conjugates, Law
 
@@ -350,6 +354,7 @@ def test_error_floors_of_the_page(row):
         ("T1", 800, 1.547, (220.71,)), pytest.param("T8", 500, 1.641, (100.15, 28.28), marks=_SLOW),
     ],
 )
+@pytest.mark.slow
 def test_spectra_of_the_page(case, p, edge, expected):
     one = CASES[case]
     density = one.feature_density()
@@ -368,6 +373,7 @@ def test_spectra_of_the_page(case, p, edge, expected):
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.slow
 def test_the_bulk_at_fewer_samples_than_features(alpha):
     density = problem(alpha=alpha).feature_density()
     assert density.atom == pytest.approx(1.0 - alpha) and density.mass == pytest.approx(1.0, abs=1e-3)
@@ -377,6 +383,7 @@ def test_the_bulk_at_fewer_samples_than_features(alpha):
     ("step", "size", "alpha", "expected"),
     [(3.0, 1.0, 2.0, (2.423787, 0.8453)), pytest.param(1.5, 0.5, 4.0, (0.984310, 0.3416), marks=_SLOW)],
 )
+@pytest.mark.slow
 def test_second_order_signal_makes_an_outlier_of_order_one(step, size, alpha, expected):
     """relu on He_2: a single step of all neurons, the network's own output left out of the gradient."""
     response = np.eye(2)[None].copy()

@@ -99,6 +99,7 @@ def test_options_of_solve(bad):
         P.GeneralizedLinear(**GLM).solve(**bad)
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_marked_warned_and_thrown():
     problem = P.GeneralizedLinear(**GLM)
     with pytest.warns(P.SolveWarning, match="largest number of steps"):
@@ -220,6 +221,7 @@ def test_names_of_a_solution_as_of_a_dict():
         solution["test_mse"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number():
     problem = P.SequenceProblem(**{**SEQ, "loss": lambda h, label: jnp.log(-1.0 - h[0, 0] ** 2)})
     with pytest.raises(P.SolveError, match="not finite"):
