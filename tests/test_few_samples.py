@@ -372,3 +372,19 @@ def test_figures(module, panels, tmp_path):
     plt.close(figure)
     plt.close(own.figure)
     data.to_netcdf(tmp_path / "figure.nc", engine="h5netcdf")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda p: p.simulate(dim=50, seeds=1, steps=10, first=1.0), "first must be"),
+        (lambda p: p.simulate(dim=50, seeds=1, steps=10, diffusion=lambda t: -0.5), "diffusion must be"),
+        (lambda p: p.simulate(dim=50, seeds=1, steps=10, along=(99,)), "along must hold"),
+        (lambda p: p.flow(diffusion=lambda t: 1.0), "diffusion must vanish at t = 1"),
+        (lambda p: p.flow(steps=20, diffusion=lambda t: 1.0), "diffusion must vanish at t = 1"),
+    ],
+    ids=["first", "negative", "along", "lasting", "lasting steps"],
+)
+def test_samplers_that_lead_nowhere_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(FlowFromSamples(4, 1.0, 0.7, 0.1))

@@ -163,7 +163,7 @@ def sample(rng, activation, network: Network, sampler: Sampler, n: int) -> np.nd
     point = sampler.schedule(t)
     drift, gain, epsilon = point.linear, point.gain, np.zeros_like(t)
     if sampler.diffusion is not None:  # the score is (beta f - x) / alpha^2
-        epsilon = np.broadcast_to(np.asarray(sampler.diffusion(t), float), t.shape)
+        epsilon = np.array([float(sampler.diffusion(s)) for s in t])
         drift, gain = drift - epsilon / point.alpha**2, gain + epsilon * point.beta / point.alpha**2
     x, dt = rng.standard_normal((n, d)), 1.0 / sampler.steps
     with float64(True):

@@ -211,6 +211,14 @@ def simulate(*, n: int, noises: int, separation: float, cluster_std: float, weig
     d, seeds, schedule = check.integer("dim", dim, 3), seed_list(seeds), Schedule(schedule)
     steps, samples = check.integer("steps", steps), check.integer("samples", samples, 2)
     restarts = check.integer("restarts", restarts)
+    first = check.scalar("first", first, 0.0, 1.0, open_high=True)
+    along = tuple(check.integer("along", step) for step in check.listed("along", along))
+    if any(step > steps for step in along):
+        raise ValueError(f"along must hold numbers of steps up to {steps}, got {along}")
+    if diffusion is not None:
+        noise = np.array([float(diffusion(t)) for t in np.linspace(0.0, 1.0, steps + 1)])
+        if not (np.isfinite(noise).all() and (noise >= 0.0).all()):
+            raise ValueError(f"diffusion must be a function of t with values that are finite and not negative, got {noise.min():g}")
     check.choice("activation", activation, ACTIVATIONS)
 
     def one(seed):
@@ -227,7 +235,8 @@ def simulate(*, n: int, noises: int, separation: float, cluster_std: float, weig
         row |= {f"{name}_along": np.array([at[name] for at in path]) for name in (row if path else ())}
         row |= {"positive_fraction": np.mean(sign > 0.0), "unresolved_times": run.unresolved}
         row |= estimated(pairs, separation, cluster_std)
-        return row, CONVERGED if run.optimality < tol else _STOPPED, run.optimality, time.perf_counter() - clock
+        sound = run.optimality < tol and all(np.all(np.isfinite(value)) for value in row.values())
+        return row, CONVERGED if sound else _STOPPED, run.optimality, time.perf_counter() - clock
 
     about = {"steps": steps, "first": first, "samples": samples, "activation": activation,
              "diffusion": getattr(diffusion, "__name__", None)} | (settings or {})

@@ -22,8 +22,8 @@ from quenched.numerics import check
 from quenched.numerics.precision import float64
 from quenched.numerics.programs import make_room
 
-#: Samples that are drawn together.
-_TOGETHER = 256
+#: Samples that are drawn together; weights beyond this size have diverged, and their squares would not be finite.
+_TOGETHER, _LARGEST = 256, 1e100
 
 
 @partial(jax.jit, static_argnames="loss")
@@ -116,6 +116,7 @@ def simulate(
     observables: dict[str, Callable] | None = None,
     test_samples: int = 1000,
     exact_start: bool = True,
+    n_jobs: int = 1,
     progress: Callable | None = None,
     settings: dict | None = None,
 ) -> Trials:
@@ -126,6 +127,7 @@ def simulate(
       :func:`initial_weights`, of which ``exact_start`` is the argument.
     - free means and trained scalars move by ``scalar_rate / dim`` times their gradient.
     - ``test_samples``: fresh samples that observables are averaged over at every time; 0 leaves them out.
+    - ``n_jobs``: seeds in parallel (threads); ``progress(done, total)``, called after every seed.
 
     Returns :class:`Trials` whose values are (seeds, K, ...): ``q``, ``m``, ``theta``, ``Q``, trained scalars, ``test_loss`` and
     observables; ``initial_gram`` (S, r, r) and ``initial_projections`` (S, k, r) of the weights drawn.
@@ -149,16 +151,19 @@ def simulate(
         w = initial_weights(start, population, atoms, units, rng, exact_start)
         scalars = {name: np.asarray(value, np.float64) for name, value in start.scalars.items()}
         trained = Trained(w, np.asarray(start.free, np.float64), scalars)
-        first, done, rows = statistics(w, population, atoms), 0, []
+        first, done, rows, block = statistics(w, population, atoms), 0, [], None
         for end in ends:
             while done < end:
-                count = min(_TOGETHER, end - done)
-                own = (*(seed if isinstance(seed, tuple) else (seed,)), 7, done)
-                data = outcomes(law.sample(population, own, count), response, seed=own, noise=noise)
+                at = done % _TOGETHER
+                if at == 0 or block is None:  # a step's sample does not depend on when anything is measured
+                    own = (*(seed if isinstance(seed, tuple) else (seed,)), 7, done // _TOGETHER)
+                    block = outcomes(law.sample(population, own, _TOGETHER), response, seed=own, noise=noise)
+                count = min(_TOGETHER - at, end - done)
+                data = jax.tree.map(lambda a, at=at, count=count: a[at : at + count], block)
                 with float64(True):
                     trained = jax.device_get(_steps(loss, trained, *_padded(data), params, rates))
                 done += count
-            if not all(np.all(np.isfinite(a)) for a in jax.tree.leaves(trained)):
+            if not all(np.all(np.abs(a) < _LARGEST) for a in jax.tree.leaves(trained)):  # NaN is not smaller either
                 break
             row = order_parameters(trained, population, law.free) | dict(trained.scalars)
             rows.append(row | fresh_averages(
@@ -171,4 +176,4 @@ def simulate(
         return table, status.value, 0.0, clock.perf_counter() - began
 
     settings = {**(settings or {}), "times": (ends / dim).tolist(), "learning_rate": learning_rate, "weight_decay": weight_decay}
-    return repeated(one, seeds, 1, progress, dim, int(ends[-1]), settings)
+    return repeated(one, seeds, n_jobs, progress, dim, int(ends[-1]), settings)

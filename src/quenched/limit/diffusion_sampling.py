@@ -38,10 +38,12 @@ class Grid(NamedTuple):
 
 
 def grid(schedule, steps: int, taken: int, diffusion=None) -> Grid:
-    """The first ``taken`` Euler steps of 1 / ``steps``; ``diffusion``: epsilon(t) of an SDE, a function of an array of times."""
+    """The first ``taken`` Euler steps of 1 / ``steps``; ``diffusion``: epsilon(t) of an SDE, a function of one time."""
     t = np.arange(taken) / steps
     point = schedule(t)
-    epsilon = np.zeros(taken) if diffusion is None else np.broadcast_to(np.asarray(diffusion(t), float), t.shape)
+    epsilon = np.zeros(taken) if diffusion is None else np.array([float(diffusion(s)) for s in t])
+    if not (np.isfinite(epsilon).all() and (epsilon >= 0.0).all()):
+        raise ValueError(f"diffusion must be a function of t with values that are finite and not negative, got {epsilon.min():g}")
     squared = point.alpha**2
     return Grid(point.linear - epsilon / squared, point.gain + epsilon * point.beta / squared, epsilon, 1.0 / steps)
 
@@ -60,6 +62,7 @@ def normal_nodes(units: int, directions: int, log2: int, seed: int) -> tuple[np.
         rank = np.argsort(np.argsort(np.abs(z[:half, 0])))  # of the sizes, which come once with either sign
         first = np.sign(z[:half, 0]) * special.ndtri((half + 0.5 + rank) / len(z))
         z[:, 0] = np.concatenate([first, -first])
+    z.flags.writeable = False  # all who ask for these nodes share them
     return z[:, :units], z[:, units:]
 
 

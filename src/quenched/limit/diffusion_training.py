@@ -210,7 +210,7 @@ def noise_rule_for(units: int):
 class Path(NamedTuple):
     """States at the times (T,) and their L; how the integration ended. Where it ended early, the times that were reached.
 
-    ``error``: how far G and q move, relative to their largest values, with three quarters of the nodes (half of Sobol points).
+    ``error``: how far G and q move, relative to their largest values (and 1e-3), with three quarters of the nodes (half of Sobol points).
     """
 
     times: np.ndarray
@@ -265,7 +265,7 @@ def _coarser(units, kinked, nodes, size):
 
 
 def _distance(x, y) -> float:
-    away = float(np.abs(x - y).max(initial=0.0) / max(np.abs(x).max(initial=0.0), 1e-300))
+    away = float(np.abs(x - y).max(initial=0.0) / (1e-3 + np.abs(x).max(initial=0.0)))  # overlaps may vanish
     return away if np.isfinite(away) else 1.0
 
 

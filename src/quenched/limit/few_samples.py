@@ -149,6 +149,8 @@ def euler(setting: Setting, schedule, steps: int, first: float, diffusion=None) 
     grid = np.linspace(0.0, 1.0, steps + 1)
     times = np.maximum(grid[:-1], first)
     point, step = schedule(times), 1.0 / steps
+    if diffusion is not None:
+        _refuse_lasting(diffusion)
     noise = np.zeros(steps) if diffusion is None else levels(diffusion, times)
     linear = point.linear - noise / point.alpha**2
     gain = point.gain + noise * point.beta / point.alpha**2
@@ -171,10 +173,11 @@ def diffused(setting: Setting, schedule, times, diffusion) -> Flow:
     """The flow with diffusion in continuous time, by SciPy's ``solve_ivp`` (DOP853, relative 1e-10) at increasing ``times``.
 
     The right-hand side is written without the poles at t = 1 that velocity and score have by themselves. Raises ``ValueError``
-    where the integration fails, as for a diffusion that does not vanish at t = 1.
+    for a diffusion that does not vanish at t = 1, where the score has a pole, and where the integration fails.
     """
     from scipy.integrate import solve_ivp
 
+    _refuse_lasting(diffusion)
     if not setting.skip:  # f is then the constant that the mean follows: noise and the score's pull cancel exactly
         point = schedule(times)
         return exact(setting, times, point.alpha, point.beta)
@@ -213,6 +216,12 @@ def _pointwise(schedule):
         return float(a), float(b), float(da), float(db)
 
     return at
+
+
+def _refuse_lasting(diffusion) -> None:
+    last = float(levels(diffusion, np.ones(1))[0])
+    if last > 1e-12:
+        raise ValueError(f"diffusion must vanish at t = 1, where the score has a pole, got {last:g}")
 
 
 def levels(diffusion, times) -> np.ndarray:

@@ -29,12 +29,14 @@ from . import fields
 from .channel import over_nodes
 from .model import Model
 from .observables import test_average
-from .quadratures import Scheme, scheme
+from .quadratures import Scheme, jumping_rule, scheme
 
 #: Gauss-Hermite nodes an axis, level by level, where an outcome has a normal number of its own: for two to four other fields,
 #: and for that number.
 _FIELDS = {1: (24, 40, 64, 100), 2: (12, 18, 26, 38), 3: (9, 12, 16, 22), 4: (7, 9, 11, 14)}
 _OWN = (2, 3, 4, 5)
+#: Derivatives of a path are compared with differences of this step, and must be within this part of the largest.
+_STEP, _ALLOWED = 1e-3, 1e-2
 #: Most adaptive steps of one trajectory.
 MAX_STEPS = 100_000
 
@@ -91,8 +93,10 @@ def _layout(model: Model) -> fields.Layout:
 def _rule(model: Model, averages: Scheme, level: int):
     plan = _layout(model)
     dimension = plan.dimension(model)
-    if averages.panels or averages.splits.places or averages.splits.moving or not plan.linked:
+    if averages.panels or not plan.linked:
         return averages.loss_rule(level)
+    if averages.splits.places or averages.splits.moving:
+        return jumping_rule(averages.splits, dimension, level)
     if dimension - 1 not in _FIELDS:
         return gaussian.sobol(dimension, gaussian.SOBOL[level], seed=level)
     z, weights = gaussian.tensor_hermite(dimension - 1, _FIELDS[dimension - 1][level])
@@ -218,9 +222,28 @@ def descend(descent: Descent, times, tol: float, quadrature_tol: float | None) -
 def jacobian(descent: Descent, times, tol: float, level: int, which: tuple):
     """The Jacobian of the path (NumPy): name -> (K, ..., P), in the P numbers of the leaves ``which`` of ``descent``."""
     averages = scheme(descent.model)
+    rule = _rule(descent.model, averages, level)
     with float64(True):
-        found = _linearise(descent, times, _rule(descent.model, averages, level), averages.rules, which, averages.jumps, tol)
-        return jax.tree.map(np.asarray, found)
+        found = _linearise(descent, times, rule, averages.rules, which, averages.jumps, tol)
+        found = jax.tree.map(np.asarray, found)
+
+        def shifted(sign):
+            leaves, treedef = jax.tree.flatten(descent)
+            for i in which:
+                leaves[i] = np.asarray(leaves[i]) + sign * _STEP * (1.0 + np.abs(leaves[i]))
+            return jax.device_get(_run(jax.tree.unflatten(treedef, leaves), times, rule, averages.rules, averages.jumps, tol)[0])
+
+        direction = np.concatenate([1.0 + np.abs(np.ravel(jax.tree.leaves(descent)[i])) for i in which])
+        up, down = shifted(1.0), shifted(-1.0)
+    slopes = {name: (up[name] - down[name]) / (2.0 * _STEP) for name in up}
+    away = max(np.abs(found[name] @ direction - slopes[name]).max(initial=0.0) for name in slopes)
+    scale = max(np.abs(slope).max(initial=0.0) for slope in slopes.values())
+    if not away <= _ALLOWED * (scale + 1e-3):
+        raise ValueError(
+            "the loss is not smooth enough for derivatives of the path: those by automatic differentiation are "
+            f"{away / max(scale, 1e-300):.1g} (relatively) from differences of the path; use differences"
+        )
+    return found
 
 
 def _distance(rough, fine) -> float:

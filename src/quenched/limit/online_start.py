@@ -10,8 +10,8 @@ from .online import Statistics
 from .solve import starting_point
 
 _BY_ATOM = ("gram", "projections")
-#: How far (relatively) overlaps may be from those that weights can have.
-_TOL = 1e-8
+#: How far (relatively) overlaps may be from those that weights can have, where they are stated and where they are measured.
+_TOL, _MEASURED = 1e-8, 1e-6
 
 
 def start_statistics(model: Model, init) -> Statistics:
@@ -32,6 +32,11 @@ def start_statistics(model: Model, init) -> Statistics:
         point = starting_point(model, rest)
         gram = check.array("init['gram']", init["gram"], shape=(atoms, r, r))
         projections = check.array("init['projections']", init["projections"], shape=(atoms, k, r))
+        along = np.linalg.pinv(np.asarray(law.gram), rcond=1e-10, hermitian=True) @ projections
+        scale = 1.0 + np.abs(gram).max(initial=0.0) + np.abs(projections).max(initial=0.0)
+        if np.abs(law.gram @ along - projections).max(initial=0.0) > _MEASURED * scale:
+            raise ValueError("init['projections'] must be those of weights: linear where the directions of an atom are, got others")
+        _refuse_impossible("init['gram']", gram, gram - np.swapaxes(along, 1, 2) @ projections, _MEASURED * scale)
         return Statistics(gram, projections, point.overlaps.m[free], point.scalars)
     if isinstance(init, dict) and any(name in ("q", "V") for name in init):
         raise ValueError(f"init must give Q, m, theta or trained scalars (q follows from them), got {', '.join(init)}")
@@ -47,10 +52,15 @@ def start_statistics(model: Model, init) -> Statistics:
     if miss > _TOL * (1.0 + np.abs(wanted).max(initial=0.0)):
         raise ValueError(f"init must hold overlaps m and theta that weights can have, got some that are {miss:.2g} away from it")
     rest = overlaps.Q - along.T @ G.sum(axis=0) @ along
-    lowest = np.linalg.eigvalsh(rest)[0]
-    if lowest < -_TOL * (1.0 + np.abs(overlaps.Q).max()):
-        raise ValueError(
-            f"init['Q'] must be at least what m and theta imply, but Q minus that has the eigenvalue {lowest:.3g}"
-        )
+    _refuse_impossible("init['Q']", overlaps.Q, rest, _TOL * (1.0 + np.abs(overlaps.Q).max()))
     gram = np.einsum("kr,skl,lu->sru", along, G, along) + np.asarray(law.weights)[:, None, None] * rest
     return Statistics(gram, G @ along, overlaps.m[free], point.scalars)
+
+
+def _refuse_impossible(name: str, gram, rest, tol: float) -> None:
+    """Gram matrices (..., r, r) must be symmetric, and what the overlaps leave of them positive semi-definite."""
+    if np.abs(gram - np.swapaxes(gram, -1, -2)).max(initial=0.0) > tol:
+        raise ValueError(f"{name} must be symmetric, got {np.asarray(gram).tolist()}")
+    lowest = np.linalg.eigvalsh(rest).min(initial=0.0)
+    if lowest < -tol:
+        raise ValueError(f"{name} must be at least what the other overlaps imply, but minus that has the eigenvalue {lowest:.3g}")

@@ -58,7 +58,7 @@ class Scheme(NamedTuple):
                 inner = gaussian.breakpoints(level), np.asarray(self.splits.places)
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
         if self.splits != NO_JUMPS:
-            return _jumping_rule(self.splits, self.dimension, level)
+            return jumping_rule(self.splits, self.dimension, level)
         return rule(self.dimension, level, self.quadratic, self.symmetries)
 
 
@@ -167,7 +167,7 @@ _TARGET = {0: (4, 6, 9, 14), 1: (4, 6, 9, 14), 2: (3, 4, 6, 9), 3: (2, 3, 4, 6)}
 _REST = {1: (24, 40, 64, 100), 2: (14, 20, 30, 42), 3: (8, 10, 13, 16)}
 
 
-def _jumping_rule(jumps: Jumps, dimension: int, level: int):
+def jumping_rule(jumps: Jumps, dimension: int, level: int):
     """The ends of the target's panels, its jumps, nodes and weights for the other variables; or a quasi-random rule."""
     if jumps.moving or dimension - 1 not in _TARGET:
         return gaussian.sobol(dimension, gaussian.SOBOL[level], seed=level)
@@ -185,7 +185,7 @@ def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS):
         return gaussian.sobol(size, 17, seed=0)
     # in one dimension nodes are cheap, and few kinks are far from the end of a panel
     level = 3 if size == 1 else 1
-    return _jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(level, gaussian.levels(size) - 1))
+    return jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(level, gaussian.levels(size) - 1))
 
 
 def training_rule(model: Model, fn, jumps: Jumps):
@@ -193,7 +193,7 @@ def training_rule(model: Model, fn, jumps: Jumps):
     or at the targets at which ``fn`` or the loss ``jumps``."""
     dimension = training_layout(model, fn).dimension(model)
     if jumps != NO_JUMPS:
-        return _jumping_rule(jumps, dimension, 2)
+        return jumping_rule(jumps, dimension, 2)
     level = max(0, gaussian.levels(dimension) - 2)
     if dimension == 1 and model.loss.kinks is not None:
         return gaussian.breakpoints(level), np.zeros(0)

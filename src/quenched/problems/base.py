@@ -154,13 +154,16 @@ class Problem:
         - ``time``: the number of steps over d at the end, or increasing times to store, (K,).
         - ``weight_decay``: None for the problem's own number; ``alpha`` plays no part.
         - ``init``: a named start, or a dict of overlaps ``Q``, ``m``, ``theta`` and trained scalars (left out: that of random
-          weights, Q = I and no overlap, from which a symmetric problem cannot move: give the small overlaps it starts from), or
+          weights, Q = I and no overlap, from which a symmetric problem cannot move: give the small overlaps it starts from), or a
+          :class:`Solution`, or
           ``gram`` (S, r, r) and ``projections`` (S, k, r) as :func:`quenched.finite.online.statistics` measures them.
         - ``scalar_rate``: free means and trained scalars move by ``scalar_rate / d`` their gradient; None for ``learning_rate``.
         - ``tol``: relative tolerance of the integration; ``quadrature_tol``: of the Gaussian averages, as for :meth:`solve`.
 
         Returns :class:`~quenched.problems.trajectory.Trajectory` of order parameters, ``test_loss`` and the observables of
-        :meth:`solve`; its ``simulate(dim, seeds)`` is the experiment. Differentiable in the rates, ``params``, scalars and noise.
+        :meth:`solve`; its ``simulate(dim, seeds)`` is the experiment, with the options ``test_samples`` (1000), ``exact_start``,
+        ``n_jobs`` and ``progress`` of :func:`quenched.finite.online.simulate`. Differentiable in the rates, ``params``, scalars and
+        noise where the loss is smooth (derivatives are compared with differences, and refused where they differ).
         A :class:`SolveWarning` where the path ends early; ``TypeError`` for a law without spectral atoms.
 
         Source: D. Saad, S. Solla (1995), Phys. Rev. E 52, 4225; S. Goldt et al. (2019), arXiv:1906.08632.

@@ -104,6 +104,8 @@ def _informed(initialisation, target, units):
         c = np.eye(units, K) * check.scalar("informed", c[()])
     c = check.array("informed", c, shape=(units, K))
     noise = check.nonnegative("noise", initialisation.get("noise", 0.0))
+    if noise == 0.0 and not np.all(np.any(c, axis=1)):
+        raise ValueError(f"initialisation must give all {units} units weights, with {K} clusters by noise > 0 or informed (r, K)")
     G = np.swapaxes(target.means, 1, 2) @ c.T
     q = np.swapaxes(G, 1, 2) @ G + noise * target.mass[:, None, None] * np.eye(units)
     return target.gram @ c.T, q, G

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
+import equinox as eqx
 import jax
 import numpy as np
 
 from ..finite.online import simulate
-from ..limit.derivative import differentiable
+from ..laws.tokens import SpectralTokens
+from ..limit.derivative import REFUSAL, differentiable
 from ..limit.model import as_numbers
 from ..limit.online import Descent, descend, jacobian
 from ..limit.online_start import start_statistics
 from ..numerics import check
 from .base import SolveWarning
+from .solution import Solution
 from .trajectory import Trajectory
 
 
 def online(problem, learning_rate, time, weight_decay, init, scalar_rate, tol, quadrature_tol) -> Trajectory:
     """See :meth:`Problem.online`."""
-    model = problem.model
-    model.law.atoms()  # refuses a law without any
-    if check.traced(*jax.tree.leaves(model.law)):
-        raise ValueError("the law must be of plain numbers in online: rates, params, scalars and the noise can be differentiated")
+    model = _followed(problem)
     learning_rate = check.positive("learning_rate", learning_rate)
     scalar_rate = learning_rate if scalar_rate is None else check.nonnegative("scalar_rate", scalar_rate)
     decay = model.weight_decay if weight_decay is None else check.nonnegative("weight_decay", weight_decay)
     times, tol = stored_times(time), check.positive("tol", tol)
     quadrature_tol = None if quadrature_tol is None else check.positive("quadrature_tol", quadrature_tol)
-    named = problem._start(check.choice("init", init, problem._named_starts))[0] if isinstance(init, str) else init
-    plain = _plain(model)
-    start = start_statistics(plain, problem._shaped(named) if isinstance(named, dict) else named)
-    start = start._replace(scalars={name: model.scalars[name] if check.traced(model.scalars[name]) else value
-                                    for name, value in start.scalars.items()})  # fmt: skip
+    named = _overlaps(problem, init)
+    try:
+        start = start_statistics(_plain(model), named)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(REFUSAL) from error
+    given = named if isinstance(named, dict) else {}
+    traced = {name: value for name, value in model.scalars.items() if check.traced(value) and name not in given}
+    start = start._replace(scalars=start.scalars | traced)
     descent = Descent(model, learning_rate, scalar_rate, decay, start)
 
     def value(descent):
@@ -52,7 +56,7 @@ def online(problem, learning_rate, time, weight_decay, init, scalar_rate, tol, q
             check.names("simulate", options, check.keywords(simulate, without=_OWN))
             trials = simulate(
                 model.law, model.loss, learning_rate=float(learning_rate), scalar_rate=float(scalar_rate),
-                weight_decay=float(decay), times=times, dim=dim, seeds=seeds, start=start, response=model.response,
+                weight_decay=float(decay), times=trajectory.times, dim=dim, seeds=seeds, start=start, response=model.response,
                 units=model.units, params=model.params, observables=dict(model.observables),
                 settings={"problem": repr(problem)}, **options,
             )  # fmt: skip
@@ -71,11 +75,44 @@ def online(problem, learning_rate, time, weight_decay, init, scalar_rate, tol, q
         times=times[: _length(path)], order_parameters={name: value for name, value in shown.items() if name in orders},
         observables={name: value for name, value in shown.items() if name not in orders}, result=path.result, problem=problem,
         quadrature_error=path.quadrature_error, experiment=experiment,
+        again=lambda times: online(problem, learning_rate, times, weight_decay, init, scalar_rate, tol, quadrature_tol),
         settings={"learning_rate": learning_rate, "scalar_rate": scalar_rate, "weight_decay": decay, "steps": path.steps},
     )  # fmt: skip
     if not trajectory.converged:
         warnings.warn(f"online descent of {problem!r}: {trajectory.status}", SolveWarning, stacklevel=3)
     return trajectory
+
+
+def _followed(problem):
+    """The model as SGD sees it: nothing is held at zero, and atoms of equal eigenvalues are one."""
+    model = dataclasses.replace(problem.model, frozen=())
+    law = model.law.atoms()  # refuses a law without any
+    for name in ("test_loss", "initial_gram", "initial_projections"):
+        if name in dict(model.observables) or name in model.scalars:
+            raise ValueError(f"observables and scalars must not be called {name!r} in online, where that is another number")
+    if check.traced(*jax.tree.leaves(model.law)):
+        raise ValueError("the law must be of plain numbers in online: rates, params, scalars and the noise can be differentiated")
+    if not isinstance(model.law, SpectralTokens) or len(law.merged().weights) == len(law.weights):
+        return model
+    return dataclasses.replace(model, law=eqx.tree_at(lambda tokens: tokens.spectrum, model.law, law.merged()))
+
+
+def _overlaps(problem, init):
+    """``init`` as a name of the engine, or a dict without q and V, which follow from the others."""
+    if init is None:
+        init = "uninformed"
+    if isinstance(init, Solution):
+        init = problem._from_solution(init)
+    elif isinstance(init, str):
+        names = tuple(name for name in problem._named_starts if name != "global")
+        init = problem._start(check.choice("init", init, names))[0]
+    elif not isinstance(init, dict):
+        raise ValueError(f"init must be a named start, a dict of overlaps or a Solution, got {type(init).__name__}")
+    elif check.traced(*jax.tree.leaves(init)):
+        raise ValueError("init must hold plain numbers in online: rates, params, scalars and the noise can be differentiated")
+    else:
+        return problem._shaped(init)
+    return {name: a for name, a in problem._shaped(init).items() if name not in ("q", "V")} if isinstance(init, dict) else init
 
 
 _OVERLAPS = ("q", "m", "theta", "Q")

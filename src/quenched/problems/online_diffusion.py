@@ -23,6 +23,8 @@ _NODES, _LATENT = 16, (10, 9)
 #: Nodes an axis for the many clusters of a generated target, whose errors average out.
 _FEW = {2: 20, 3: 12}
 _STORED = 101
+#: The largest relative error of the Gaussian averages of a path that counts as converged.
+_ACCURATE = 1e-2
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +81,10 @@ class OnlineDiffusion(Problem):
         put = functools.partial(object.__setattr__, self)
         put("units", check.integer("units", self.units))
         put("activation", activation(self.activation))
+        if _jumps(self.activation):
+            raise ValueError(f"activation must not jump, since it is trained through its derivative, got {self.activation!r}")
+        if isinstance(self.initialisation, dict):
+            put("initialisation", dict(self.initialisation))
         put("learning_rate", check.positive("learning_rate", self.learning_rate))
         put("weight_decay", check.nonnegative("weight_decay", self.weight_decay))
         if self.skip_learning_rate is not None:
@@ -165,9 +171,7 @@ class OnlineDiffusion(Problem):
         from ..limit.diffusion_training import State
 
         end = self.training_time if training_time is None else check.positive("training_time", training_time)
-        times = np.linspace(0.0, end, _STORED) if saveat is None else check.array("saveat", saveat, ndim=1)
-        if not len(times) or times[0] < 0 or np.any(np.diff(times) <= 0):
-            raise ValueError(f"saveat must be increasing times from 0 on, got {saveat!r}")
+        times = np.linspace(0.0, end, _STORED) if saveat is None else _increasing(saveat)
         nodes = None if nodes is None else check.integer("nodes", nodes, 2)
         c, s = self.clusters, self._start
         dim = np.inf if dim is None else check.integer("dim", dim, 2)
@@ -176,13 +180,17 @@ class OnlineDiffusion(Problem):
         )
         m = np.einsum("ska,tsaj->tskj", c.means, path.states.G)
         note = "averages of a kink by a product rule, to some 0.3%" if self.activation.kinks and self.units > 1 else ""
+        result = path.result
+        if result is RESULTS.successful and path.error > _ACCURATE:
+            result = RESULTS.quadrature
         trajectory = Trajectory(
             times=path.times, order_parameters={"m": m, "q": path.states.q, "b": path.states.b},
-            observables={"M": m.sum(1), "Q": path.states.q.sum(1), "L": path.risk}, result=path.result, problem=self, note=note,
+            observables={"M": m.sum(1), "Q": path.states.q.sum(1), "L": path.risk}, result=result, problem=self, note=note,
             quadrature_error=path.error,
             experiment=functools.partial(self._experiment, times=path.times),
+            again=lambda times: self.online(saveat=times, nodes=nodes, tol=tol, dim=None if np.isinf(dim) else dim),
         )  # fmt: skip
-        if not path.result:
+        if not trajectory.converged:
             warnings.warn(f"{self!r}: {trajectory.status}", SolveWarning, stacklevel=2)
         return trajectory
 
@@ -200,8 +208,7 @@ class OnlineDiffusion(Problem):
         - ``source``: a path of :meth:`online` (of which the time ``at``, the last by default), or a dict with ``M`` (K, r) or
           ``H``, ``Q`` (r, r), ``b``, as measured on an actual network; None: :meth:`online`.
         - ``steps`` T: Euler steps of 1/T from t = 0 to ``stop``, 1 - 1/T by default. Results depend on both.
-        - ``diffusion``: epsilon(t) >= 0 of an SDE sampler, a function of an array of times (of the order of alpha near t = 1);
-          None: an ODE.
+        - ``diffusion``: epsilon(t) >= 0 of an SDE sampler, a function of one time (of the order of alpha near t = 1); None: an ODE.
         - ``log2_nodes``: 2^16 quasi-random nodes by default; ``seed`` of their scramble.
 
         >>> import quenched as qn
@@ -215,10 +222,17 @@ class OnlineDiffusion(Problem):
                                check.integer("log2_nodes", log2_nodes, 2), check.integer("seed", seed, 0))  # fmt: skip
 
     def _network(self, source, at):
-        source = self.online(saveat=[self.training_time]) if source is None else source
+        if source is None:
+            source, at = self.online(saveat=[self.training_time if at is None else check.nonnegative("at", at)]), None
         if isinstance(source, Trajectory):
-            only = {name: source[name][-1] for name in source}
-            source = only if at is None or len(source.times) == 1 else source.at(at)
+            if source.result in (RESULTS.max_steps, RESULTS.nonfinite):
+                raise SolveError(f"{self!r}: training ended early ({source.status}); there is no network to sample from")
+            source = source.at(at) if at is not None else {name: source[name][-1] for name in source}
+        elif at is not None:
+            raise ValueError(f"at must be None unless source is a path, got {at!r}")
+        missing = [n for n in ("Q", "b") if n not in source] if isinstance(source, dict) else ["Q", "b"]
+        if missing or ("H" not in source and "M" not in source):
+            raise ValueError(f"source must be a path of online() or a dict with M or H, Q and b, got {source!r}")
         K, r, p = len(self.clusters.prob), self.units, len(self.clusters.directions)
         if "H" in source:
             H = check.array("H", source["H"], shape=(p, r))
@@ -306,7 +320,7 @@ class OnlineDiffusion(Problem):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)
             path = self.online(saveat=[self.training_time], tol=tol)
-        if not path.result or not len(path.times):
+        if not len(path.times) or path.result in (RESULTS.max_steps, RESULTS.nonfinite):
             raise SolveError(f"{self!r}: {path.status}; there is no number to report")
         made = self.generate(path, steps=steps, stop=stop, diffusion=diffusion)
         register_pytree()
@@ -314,7 +328,7 @@ class OnlineDiffusion(Problem):
         observables |= {"V": np.float64(made.V), "fractions": made.fractions(), "W1": made.wasserstein()}
         return Solution(
             order_parameters={name: np.asarray(value)[0] for name, value in path.order_parameters.items()}, observables=observables,
-            result=RESULTS.successful, residual=0.0, quadrature_error=path.quadrature_error, replicon=0.0, stein_gap=0.0,
+            result=path.result, residual=0.0, quadrature_error=path.quadrature_error, replicon=0.0, stein_gap=0.0,
             iterations=1, branch="own", problem=self, note=path.note,
         )  # fmt: skip
 
@@ -338,7 +352,7 @@ class OnlineDiffusion(Problem):
         """
         check.names("simulate", unknown, ("dim", "seeds", *check.keywords(OnlineDiffusion.simulate)))
         options = {"samples": check.integer("samples", samples, 0), "generations": check.integer("generations", generations, 0)}
-        times = [self.training_time] if saveat is None else check.array("saveat", saveat, ndim=1)
+        times = [self.training_time] if saveat is None else _increasing(saveat)
         trials = self._experiment(dim, seeds, times=times, steps=steps, stop=stop, diffusion=diffusion, n_jobs=n_jobs,
                                   progress=progress, **options)  # fmt: skip
         if saveat is not None or generations:
@@ -357,3 +371,22 @@ class OnlineDiffusion(Problem):
             self.law, training, (s.m, s.q, s.b), self.clusters.directions, dim=dim, seeds=seeds, times=times, sampler=sampler,
             settings={"problem": repr(self), "times": np.asarray(times).tolist()}, **options,
         )  # fmt: skip
+
+
+def _increasing(saveat) -> np.ndarray:
+    times = check.array("saveat", saveat, ndim=1)
+    if not len(times) or times[0] < 0 or np.any(np.diff(times) <= 0):
+        raise ValueError(f"saveat must be increasing times from 0 on, got {saveat!r}")
+    return times
+
+
+def _jumps(activation) -> bool:
+    """Whether the function itself (not only its slope) is different on the two sides of any of its kinks."""
+    from ..numerics.precision import float64
+
+    if not activation.kinks:
+        return False
+    kinks = np.asarray(activation.kinks)
+    with float64(True):
+        low, high = (np.asarray(activation.fn(kinks + sign * 1e-9)) for sign in (-1.0, 1.0))
+    return bool(np.any(np.abs(high - low) > 1e-6 * (1.0 + np.abs(low))))

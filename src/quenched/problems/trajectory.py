@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ class Trajectory(Lookup):
     - ``times`` (K,); ``order_parameters``, ``observables``: name -> (K, ...) arrays.
     - ``result``: a :class:`~quenched.numerics.results.RESULTS`; a path that diverged keeps what is finite.
     - ``quadrature_error``: by how much the path moves when its Gaussian averages are refined, relative to its largest values.
+    - ``again(times)``: the same path at other times; ``experiment(dim, seeds, **options)``: see :meth:`simulate`.
     - ``problem``; ``settings``: what else defines the path; ``note``: why the theory is approximate, or "".
 
     ``trajectory["Q"]`` looks a name up among observables, then order parameters.
@@ -37,6 +37,7 @@ class Trajectory(Lookup):
     quadrature_error: float = 0.0
     settings: dict = dataclasses.field(default_factory=dict)
     experiment: Callable | None = None
+    again: Callable | None = None
 
     @property
     def converged(self) -> bool:
@@ -57,20 +58,18 @@ class Trajectory(Lookup):
         return {**self.order_parameters, **self.observables}
 
     def at(self, time) -> dict[str, np.ndarray]:
-        """All values at any time within the path, by a cubic spline through the stored times: name -> array.
+        """All values at any time up to the last of the path: name -> array. The equations are integrated again to these times.
 
         ``time`` is a number, or (N,) numbers, which then come first in the shapes. ``ValueError`` outside of the path.
         """
         time = check.array("time", time)
-        if not len(self.times) or np.any((time < self.times[0]) | (time > self.times[-1])):
-            raise ValueError(f"time must be in the path, {self.times[0]:g} to {self.times[-1]:g}, got {time}")
-        return {name: spline(time) for name, spline in self._splines.items()}
-
-    @functools.cached_property
-    def _splines(self):
-        from scipy.interpolate import CubicSpline
-
-        return {name: CubicSpline(self.times, np.asarray(value)) for name, value in self._tables().items() if np.size(value)}
+        if not len(self.times) or np.any((time < 0.0) | (time > self.times[-1])):
+            raise ValueError(f"time must be in the path, 0 to {self.times[-1] if len(self.times) else 0.0:g}, got {time}")
+        if self.again is None:
+            raise TypeError("this path cannot be integrated again: look its stored times up instead")
+        at, place = np.unique(time, return_inverse=True)
+        path = self.again(at if at[-1] > 0.0 else np.append(at, self.times[-1]))  # a path has to lead somewhere
+        return {name: np.asarray(value)[place.reshape(time.shape)] for name, value in path._tables().items() if np.size(value)}
 
     def simulate(self, dim: int, seeds: Any = 8, **options):
         """The experiment of this path at finite size: from weights with the same overlaps, with the same rates, at the same times.
@@ -139,6 +138,8 @@ class Trajectory(Lookup):
         figure, ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
         try:
             self.plot(*names, trials=trials, ax=ax)
+            if len(self.times) < 2:
+                raise ValueError(f"an animation needs two times or more, got a path of {len(self.times)}")
             ax.set_xlim(self.times[0], self.times[-1])
             ax.set_ylim(ax.get_ylim())
             curtain = ax.axvspan(self.times[0], self.times[-1], color="white", zorder=10)
