@@ -210,7 +210,7 @@ def noise_rule_for(units: int):
 class Path(NamedTuple):
     """States at the times (T,) and their L; how the integration ended. Where it ended early, the times that were reached.
 
-    ``error``: how far G and q move with three quarters of the nodes (half of Sobol points), relative to their largest values and 1e-3.
+    ``error``: how far G and q move with three quarters of the nodes (half of Sobol points), over their largest values and 1e-3.
     """
 
     times: np.ndarray
