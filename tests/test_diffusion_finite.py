@@ -191,3 +191,18 @@ def test_figures_can_fail():
             assert module.check(data).passed is passed
         for ax in (None, plt.subplots()[1]):
             plt.close(module.plot(data, ax).figure)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["diffusion_samples", "mode_collapse"])
+def test_figures_of_what_is_generated_agree_with_networks(name):
+    import importlib
+
+    import matplotlib.pyplot as plt
+
+    module = importlib.import_module(f"quenched.figures.{name}")
+    data = module.study(quick=True)
+    verdict = module.check(data)
+    assert verdict.passed, verdict.text
+    for ax in (None, plt.subplots()[1]):
+        plt.close(module.plot(data, ax).figure)

@@ -118,7 +118,7 @@ def plot(data, ax=None):
     ax.set_xlabel("values of the initial readout")
     ax.set_ylabel("least test mean square")
     ax.legend(loc="lower left", bbox_to_anchor=(-0.15, 1.0), ncols=2, fontsize="small", columnspacing=1.0)
-    for panel, (activation, target) in zip(others, CURVES, strict=True):
+    for panel, (activation, target) in zip(others, CURVES, strict=False):
         for count, colour in zip((1, 2, 3), plotting.COLOURS[2:], strict=False):
             part = data.sel(line=_text(activation, target, count))
             plotting.line(part["alpha"], part[OBSERVABLE], part["trusted"], ax=panel, color=colour, label=_several(count))
