@@ -38,18 +38,19 @@ def study(quick: bool = False, progress=None):
 
     report = progress or (lambda done, total, what: None)
     dim, seeds, rates = (200, 4, RATES[1:]) if quick else (1000, 8, RATES)
-    times, shown = np.linspace(0.0, 80.0, 161), np.arange(0, 161, 20)
+    times = np.concatenate([np.linspace(0.0, 7.5, 16), np.linspace(8.0, 80.0, 37)])
+    shown = np.searchsorted(times, np.arange(0.0, 81.0, 8.0))
     parts = []
     for k, rate in enumerate(rates):
         report(k, len(rates), f"learning rate {rate:g}")
         path = problem().online(rate, times, 0.0, START)
-        trials = problem().online(rate, times[shown], 0.0, START).simulate(dim, seeds, test_samples=4000)
+        trials = path.simulate(dim, seeds, test_samples=1000 if quick else 4000)
         part = {"trusted": ("time", np.full(len(times), path.converged))}
         for name, axes in (("theta", ("unit", "target")), ("Q", ("unit", "other")), ("test_mse", ())):
             part[name] = (("time", *axes), path[name])
             for suffix, found in (("mean", trials[name].mean), ("se", trials[name].standard_error)):
                 column = np.full(path[name].shape, np.nan)
-                column[shown] = found
+                column[shown] = found[shown]
                 part[f"{name}_{suffix}"] = (("time", *axes), column)
         parts.append(xr.Dataset(part, {"time": ("time", times, attributes("time"))}))
     report(len(rates), len(rates), "done")
