@@ -85,6 +85,8 @@ def test_derivatives_are_those_of_differences():
     step = 1e-4
     assert np.isclose(slopes[0], (error(0.4 + step, 0.1) - error(0.4 - step, 0.1)) / (2 * step), rtol=1e-5)
     assert np.isclose(slopes[1], (error(0.4, 0.1 + step) - error(0.4, 0.1 - step)) / (2 * step), rtol=1e-5)
+    with jax.enable_x64(True):  # the error is linear in the noise: the same slope where it vanishes
+        assert np.isclose(jax.grad(error, argnums=1)(0.4, 0.0), slopes[1], rtol=1e-6)
 
 
 def test_a_path_that_diverges_keeps_what_is_finite():

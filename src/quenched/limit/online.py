@@ -36,7 +36,7 @@ from .quadratures import Scheme, jumping_rule, scheme
 _FIELDS = {1: (24, 40, 64, 100), 2: (12, 18, 26, 38), 3: (9, 12, 16, 22), 4: (7, 9, 11, 14)}
 _OWN = (2, 3, 4, 5)
 #: Derivatives of a path are compared with differences of this step, and must be within this part of the largest.
-_STEP, _ALLOWED = 1e-3, 1e-2
+_STEP, _ALLOWED = 3e-4, 1e-2
 #: Most adaptive steps of one trajectory.
 MAX_STEPS = 100_000
 
@@ -130,13 +130,11 @@ def velocity(descent: Descent, statistics: Statistics, quadrature) -> Statistics
     overlaps = overlaps_of(model, statistics)
     slopes, second = jax.grad(population, argnums=(1, 2), has_aux=True)(model, overlaps, statistics.scalars, quadrature)
     g, d_scalars = slopes
-    m, theta = (jnp.zeros_like(a) if name in model.frozen else a for name, a in (("m", g.m), ("theta", g.theta)))
-
     gamma, gram = jnp.asarray(law.eigenvalues), jnp.asarray(law.gram)
     eta, decay = descent.learning_rate, descent.weight_decay * jnp.eye(model.units)
     pull = decay + 2.0 * (symmetrise(g.Q) + jnp.tensordot(gamma, symmetrise(g.q), axes=1))  # (S, r, r)
-    means = jnp.broadcast_to(m, (len(gamma), *m.shape))
-    push = -jnp.concatenate([means, jnp.einsum("sb,brt->str", gamma, theta)], axis=1)  # (S, k, r)
+    means = jnp.broadcast_to(g.m, (len(gamma), *g.m.shape))
+    push = -jnp.concatenate([means, jnp.einsum("sb,brt->str", gamma, g.theta)], axis=1)  # (S, k, r)
     projections = jnp.einsum("skl,slr->skr", gram, push) - statistics.projections @ pull
     drift = jnp.swapaxes(push, 1, 2) @ statistics.projections - pull @ statistics.gram
     noise = jnp.asarray(law.weights)[:, None, None] * jnp.tensordot(gamma, second, axes=1)
@@ -227,15 +225,15 @@ def jacobian(descent: Descent, times, tol: float, level: int, which: tuple):
         found = _linearise(descent, times, rule, averages.rules, which, averages.jumps, tol)
         found = jax.tree.map(np.asarray, found)
 
-        def shifted(sign):
+        def shifted(steps):  # upwards only: variances and rates may be zero
             leaves, treedef = jax.tree.flatten(descent)
             for i in which:
-                leaves[i] = np.asarray(leaves[i]) + sign * _STEP * (1.0 + np.abs(leaves[i]))
+                leaves[i] = np.asarray(leaves[i]) + steps * _STEP * (1.0 + np.abs(leaves[i]))
             return jax.device_get(_run(jax.tree.unflatten(treedef, leaves), times, rule, averages.rules, averages.jumps, tol)[0])
 
         direction = np.concatenate([1.0 + np.abs(np.ravel(jax.tree.leaves(descent)[i])) for i in which])
-        up, down = shifted(1.0), shifted(-1.0)
-    slopes = {name: (up[name] - down[name]) / (2.0 * _STEP) for name in up}
+        here, one, two = (shifted(steps) for steps in (0.0, 1.0, 2.0))
+    slopes = {name: (4.0 * one[name] - 3.0 * here[name] - two[name]) / (2.0 * _STEP) for name in here}
     away = max(np.abs(found[name] @ direction - slopes[name]).max(initial=0.0) for name in slopes)
     scale = max(np.abs(slope).max(initial=0.0) for slope in slopes.values())
     if not away <= _ALLOWED * (scale + 1e-3):

@@ -86,33 +86,34 @@ def online(problem, learning_rate, time, weight_decay, init, scalar_rate, tol, q
 def _followed(problem):
     """The model as SGD sees it: nothing is held at zero, and atoms of equal eigenvalues are one."""
     model = dataclasses.replace(problem.model, frozen=())
-    law = model.law.atoms()  # refuses a law without any
+    atoms = model.law.atoms()  # refuses a law without any
     for name in ("test_loss", "initial_gram", "initial_projections"):
         if name in dict(model.observables) or name in model.scalars:
             raise ValueError(f"observables and scalars must not be called {name!r} in online, where that is another number")
     if check.traced(*jax.tree.leaves(model.law)):
         raise ValueError("the law must be of plain numbers in online: rates, params, scalars and the noise can be differentiated")
-    if not isinstance(model.law, SpectralTokens) or len(law.merged().weights) == len(law.weights):
+    merged = atoms.merged()
+    if not isinstance(model.law, SpectralTokens) or len(merged.weights) == len(atoms.weights):
         return model
-    return dataclasses.replace(model, law=eqx.tree_at(lambda tokens: tokens.spectrum, model.law, law.merged()))
+    return dataclasses.replace(model, law=eqx.tree_at(lambda tokens: tokens.spectrum, model.law, merged))
 
 
 def _overlaps(problem, init):
     """``init`` as a name of the engine, or a dict without q and V, which follow from the others."""
-    if init is None:
-        init = "uninformed"
-    if isinstance(init, Solution):
-        init = problem._from_solution(init)
-    elif isinstance(init, str):
-        names = tuple(name for name in problem._named_starts if name != "global")
-        init = problem._start(check.choice("init", init, names))[0]
-    elif not isinstance(init, dict):
-        raise ValueError(f"init must be a named start, a dict of overlaps or a Solution, got {type(init).__name__}")
-    elif check.traced(*jax.tree.leaves(init)):
-        raise ValueError("init must hold plain numbers in online: rates, params, scalars and the noise can be differentiated")
-    else:
+    if isinstance(init, dict):
+        if check.traced(*jax.tree.leaves(init)):
+            raise ValueError("init must hold plain numbers in online: rates, params, scalars and the noise can be differentiated")
         return problem._shaped(init)
-    return {name: a for name, a in problem._shaped(init).items() if name not in ("q", "V")} if isinstance(init, dict) else init
+    if isinstance(init, Solution):
+        start = problem._from_solution(init)
+    elif init is None or isinstance(init, str):
+        names = tuple(name for name in problem._named_starts if name != "global")
+        start = problem._start("uninformed" if init is None else check.choice("init", init, names))[0]
+    else:
+        raise ValueError(f"init must be a named start, a dict of overlaps or a Solution, got {type(init).__name__}")
+    if isinstance(start, str):
+        return start
+    return {name: value for name, value in problem._shaped(start).items() if name not in ("q", "V")}
 
 
 _OVERLAPS = ("q", "m", "theta", "Q")
