@@ -7,7 +7,7 @@ PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Two processes: most of the time is compilation, which takes one core. Each may need 4 GB.
 TWICE ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/quenched demo
@@ -22,6 +22,10 @@ test-slow: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 
+# Warnings are errors. QUENCHED_GALLERY=0 leaves the examples of the gallery unexecuted.
+docs: $(VENV)/.installed-docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -n -W --keep-going docs docs/_build/html
+
 # The build backend is installed first, pinned too; the stamps skip what is up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python"; exit 1; }
@@ -34,5 +38,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[test]"
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) quenched-report
+	rm -rf $(VENV) quenched-report docs/_build docs/gallery docs/sg_execution_times.rst

@@ -23,7 +23,7 @@ def test_help_is_quick_and_names_every_command():
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "quenched.cli", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 0.5
-    for command in ("list", "solve", "compare", "curve", "report", "demo", "about"):
+    for command in ("list", "solve", "compare", "curve", "report", "figure", "explore", "demo", "about"):
         assert f"\n    {command} " in done.stdout
 
 

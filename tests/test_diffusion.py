@@ -192,9 +192,9 @@ def test_three_and_four_units_agree_with_fewer():
     for units, tol in ((3, 1e-4), (4, 3e-3)):
         c = np.zeros((units, 2))
         c[0, 0] = 0.2
-        more = OnlineDiffusion(law, units=units, initialisation={"informed": c}, **settings).online()
+        more = OnlineDiffusion(law, units=units, initialisation={"informed": c, "noise": 1e-10}, **settings).online()
         np.testing.assert_allclose(more["M"][:, 0, 0], one["M"][:, 0, 0], atol=tol)
-        assert np.abs(more["Q"][:, 1:]).max() < 1e-12  # no weights, no gradient: the activation is odd
+        assert np.abs(more["Q"][:, 1:]).max() < 1e-6  # next to no weights, next to no gradient: the activation is odd
 
 
 # ---- what is generated --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched import cli
+from quenched import cli, figures
 from quenched.figures import attention_phase_diagram as diagram
 from quenched.figures import (
     attention_transition,
@@ -27,7 +27,7 @@ from quenched.figures import (
 from quenched.figures.lines import all_in_standard_errors, closed_form, lines
 
 
-@pytest.mark.parametrize("name", cli._FIGURES)
+@pytest.mark.parametrize("name", figures.FIGURES)
 def test_every_figure_is_whole(name):
     module = importlib.import_module(f"quenched.figures.{name.replace('-', '_')}")
     assert module.TITLE and len(module.CAPTION) > 100 and module.REFERENCES

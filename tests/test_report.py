@@ -1,6 +1,8 @@
 """The page of figures: it holds its pictures, tells passed from failed, and says where it lies."""
 
 import csv
+import json
+import pickle
 import re
 import sys
 import types
@@ -55,8 +57,11 @@ def test_page_is_self_contained(tiny, tmp_path):
     assert "3 of 3 measured points lie within 3 standard errors of the theory, the farthest at 2.0" in text
     assert "noise = 0.25, dim = 50" in text
     assert '<a href="https://arxiv.org/abs/2002.11544">arXiv:2002.11544</a>' in text
-    assert len(re.findall(r'src="data:image/png;base64,[\w+/=]{1000,}"', text)) == 1
-    outside = re.findall(r'(?:src|href)="(?!data:|https://arxiv.org)([^"]*)"', text)
+    charts = [json.loads(held) for held in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    np.testing.assert_allclose(charts[0]["traces"][0]["y"], tiny.data["test_error"].values, rtol=1e-6)
+    assert charts[1]["traces"][0]["y"] == [0.5, -1, 2] and charts[1]["traces"][0]["text"][0].startswith("alpha = 1, theory = 1")
+    assert "data:image/png" not in text and 'href="#tiny"' in text and "✓ pass" in text
+    outside = re.findall(r'(?:src|href)="(?!data:|#|https://arxiv.org)([^"]*)"', text.partition("<script>")[0])
     assert sorted(outside) == ["tiny.csv", "tiny.png"] and all((tmp_path / "out" / name).exists() for name in outside)
     with (tmp_path / "out" / "tiny.csv").open() as file:
         assert [float(row["alpha"]) for row in csv.DictReader(file)] == [1.0, 2.0, 3.0, 4.0]
@@ -87,7 +92,58 @@ def test_a_figure_that_fails_shows(tiny, tmp_path, monkeypatch, capsys):
     assert cli.main(["report", "--out", str(tmp_path)]) == 1
     assert "FAIL A <tiny> figure: 1 of 2 measured points" in capsys.readouterr().out
     text = (tmp_path / "index.html").read_text()
-    assert "class=failed" in text and "alpha=2: not converged" in text
+    assert 'class="failed"' in text and "alpha=2: not converged" in text and "✗ fail" in text
+
+
+def test_a_figure_that_cannot_be_computed_is_told_and_the_others_go_on(tiny, tmp_path):
+    broken = types.ModuleType("quenched.figures.broken_one")
+    broken.TITLE, broken.study = "A broken figure", lambda quick, progress: 1 / 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, broken.__name__, broken)
+        page = report.build(tmp_path, names=("broken-one", "no-such-figure", "tiny"))
+    text = page.path.read_text()
+    assert not page.passed and "FAIL A broken figure: it could not be computed, ZeroDivisionError: division by zero" in page.summary
+    assert "No module named &#x27;quenched.figures.no_such_figure&#x27;" in text and "1 of 3 figures pass" in text
+    assert "A &lt;tiny&gt; figure" in text
+
+
+def test_the_page_is_whole_after_every_figure(tiny, tmp_path):
+    module, seen = types.ModuleType("quenched.figures.second"), []
+    module.TITLE = "Second"
+
+    def study(quick, progress):
+        seen.append((tmp_path / "index.html").read_text())
+        raise KeyboardInterrupt  # somebody ends the report here
+
+    module.study = study
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(sys.modules, module.__name__, module)
+        report.build(tmp_path, names=("tiny", "second"))
+    [text] = seen
+    assert text.endswith("</html>\n") and "1 of 2 figures pass, 1 not computed yet" in text and ">waiting</span>second" in text
+
+
+def test_a_section_goes_between_processes(tiny, tmp_path):
+    section = report.compute("tiny", True, tmp_path)
+    assert pickle.loads(pickle.dumps(section)) == section and section.passed and section.seconds > 0
+
+
+def test_a_heat_map_is_shown_as_a_picture(tiny, tmp_path):
+    def draw(data):
+        _, (left, right) = plt.subplots(1, 2)
+        left.imshow([[1.0, 2.0]])
+        return plotting.curve(data, "test_error", ax=right)
+
+    tiny.plot = draw
+    body = report.compute("tiny", True, tmp_path).body
+    assert len(re.findall(r'src="data:image/png;base64,[\w+/=]{1000,}"', body)) == 1
+    assert body.count("data-lazy") == 2  # the other panel, and the deviations
+
+
+def test_every_measured_number_has_a_deviation_if_it_can():
+    assert report._deviation({"deviation": -2.0, "mean": 1.0}) == -2.0
+    assert report._deviation({"predicted": 1.0, "measured": 1.5, "standard error": 0.25}) == 2.0
+    assert np.isnan(report._deviation({"mean": 1.0})) and np.isnan(report._deviation({"theory": 1, "mean": 2, "standard error": 0}))
 
 
 def test_demo_is_the_quick_report(tiny, tmp_path, monkeypatch, capsys):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import warnings
 
-OK, FAILED, BAD_INPUT = 0, 1, 2
+from quenched.figures import EXPLORERS, FIGURES  # names only: what draws them is not imported
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """\
 What a neural network learns, exactly, in the high-dimensional limit, and checked at finite size.
@@ -22,18 +25,6 @@ First steps:
 _EPILOG = """\
 Exit codes: 0 all well; 1 something did not converge, or theory and experiment disagree; 2 the input was refused.
 Compiled functions are kept in your cache directory (set QUENCHED_CACHE to move it)."""
-
-#: Figures by name; known here without importing what draws them.
-_FIGURES = (
-    "glm", "mixture", "phase-retrieval", "message-passing", "digits", "dae-noise", "dae-transition", "dae-real-data",
-    "attention-transition", "attention-phase-diagram", "attention-counting", "deep-rf",
-    "implicit-regularisation", "rainbow", "trained-features",
-    "bayes-optimal", "kernel-staircase",
-    "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence",
-    "flow-trajectories", "flow-rate",
-    "online-committee",
-    "diffusion-training", "diffusion-samples", "mode-collapse", "model-collapse",
-)  # fmt: skip
 
 # A deviation beyond this many standard errors is no accident of a handful of trials.
 _DISAGREE = 5.0
@@ -60,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             print(f"quenched: {error}", file=sys.stderr)
             return BAD_INPUT
+        except KeyboardInterrupt:
+            print("quenched: interrupted; what was stored is kept, and a sweep goes on from there", file=sys.stderr)
+            return INTERRUPTED
         except RuntimeError as error:  # a solve that has no number to report
             print(f"quenched: {error}", file=sys.stderr)
             return FAILED
@@ -83,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         made = command(run, help, add_help=False)
         made.add_argument("problem", nargs="?", metavar="PROBLEM", help="a name that `quenched list` shows")
         made.add_argument("-h", "--help", action="store_true", help="show this message, or the problem's parameters")
+    sweep = command(_sweep, "solve and simulate a problem over the grid that a file states; goes on where it was interrupted")
+    sweep.add_argument("study", metavar="STUDY.toml", help="the study; see the page on sweeps for what it holds")
+    sweep.add_argument("--store", metavar="DIR", help="where finished points are kept (default: what the file says, or its name)")
+    sweep.add_argument("--shard", metavar="K/N", help="only the K-th of N parts, for a job array")
+    sweep.add_argument("--merge", metavar="DIR", nargs="+", default=[], help="take in what other stores of this study hold")
+    sweep.add_argument("--executor", choices=["processes"], help="run trials on processes of their own, one a core")
+    sweep.add_argument("--json", action="store_true", help="print JSON")
     curve = command(_curve, "predict how the test error of a linear model falls with more of your own data")
     curve.add_argument("X", help="NumPy file of inputs, (samples, features)")
     curve.add_argument("y", help="NumPy file of targets: numbers, or whole numbers as classes")
@@ -92,14 +93,22 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--out", metavar="DIR", help="write curve.png and curve.csv there")
     curve.add_argument("--json", action="store_true", help="print JSON")
     report = command(_report, "compute all figures and write them on one page of HTML, with PNG and CSV beside it")
-    report.add_argument("--quick", action="store_true", help="smaller sizes: a few minutes on a laptop")
+    size = report.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="smaller sizes")
+    size.add_argument("--full", action="store_true", help="the sizes of a paper (default)")
     report.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
     figure = command(_figure, "compute one figure: theory and experiment, as PNG and CSV")
-    figure.add_argument("name", metavar="NAME", help="one of " + ", ".join(_FIGURES))
+    figure.add_argument("name", metavar="NAME", help="one of " + ", ".join(FIGURES))
     size = figure.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", default=True, help="smaller sizes: a few minutes on a laptop (default)")
     size.add_argument("--full", action="store_true", help="the sizes of a paper")
     figure.add_argument("--out", metavar="DIR", default="quenched-figures", help="directory (default %(default)s)")
+    explore = command(_explore, "compute a problem over a grid and write it as a page with sliders")
+    explore.add_argument("name", metavar="NAME", help="one of " + ", ".join(EXPLORERS))
+    size = explore.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", default=True, help="smaller sizes (default)")
+    size.add_argument("--full", action="store_true", help="finer grids, larger experiments")
+    explore.add_argument("--out", metavar="DIR", default="quenched-explorers", help="directory (default %(default)s)")
     demo = command(_demo, "the quick report, and where it lies")
     demo.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
     command(_about, "print versions and paths, for a bug report")
@@ -109,50 +118,21 @@ def _parser() -> argparse.ArgumentParser:
 # ---- a problem from its constructor ----------------------------------------------------------------------------------
 
 
-def _catalogue() -> dict:
-    """Name -> class, of every problem that can be stated in words and numbers."""
-    import quenched.problems as problems
-
-    classes = {name: getattr(problems, name) for name in problems.__all__}
-    kept = {n: c for n, c in classes.items() if isinstance(c, type) and issubclass(c, problems.Problem)}
-    return {n: c for n, c in kept.items() if n not in ("Problem", "SequenceProblem")}
-
-
 def _problem_arguments(arguments, rest):
     """The command's arguments with ``problem`` stated: its options are the parameters of its constructor."""
-    catalogue = _catalogue() if arguments.problem else {}
+    from quenched.problems.catalogue import named, parameters, stated
+
     if not arguments.problem:
         if not arguments.help:
             raise ValueError(f"quenched {arguments.command} needs a PROBLEM; `quenched list` shows them")
         print(f"usage: quenched {arguments.command} PROBLEM --parameter value ... [--help]\n")
         print("PROBLEM is a name that `quenched list` shows; with --help after it, its parameters are explained.")
         raise SystemExit(OK)
-    if arguments.problem not in catalogue:
-        import difflib
-
-        near = difflib.get_close_matches(arguments.problem, catalogue, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(catalogue)}"
-        raise ValueError(f"no problem is called {arguments.problem!r}; {hint}")
-    cls = catalogue[arguments.problem]
+    cls = named(arguments.problem)
     parser = _problem_parser(arguments.command, cls)
     given = vars(parser.parse_args([*rest, *(["--help"] if arguments.help else [])]))
-    own = {name: given.pop(name) for name in list(given) if name in _parameters(cls)}
-    if isinstance(own.get("law"), dict):
-        import quenched.laws as laws
-
-        own["law"] = laws.mixture(**own["law"])
-    for name in ("learner", "target"):
-        if isinstance(own.get(name), dict):
-            import quenched.laws as laws
-
-            own[name] = laws.DeepNetwork(**own[name])
-    return argparse.Namespace(problem=cls(**own), **given)
-
-
-def _parameters(cls) -> dict:
-    import inspect
-
-    return dict(inspect.signature(cls).parameters)
+    own = {name: given.pop(name) for name in list(given) if name in parameters(cls)}
+    return argparse.Namespace(problem=stated(cls, own), **given)
 
 
 def _about_class(cls) -> str:
@@ -166,17 +146,18 @@ def _about_class(cls) -> str:
 
 def _problem_parser(command, cls) -> argparse.ArgumentParser:
     from quenched.names import NAMES
+    from quenched.problems.catalogue import parameters
 
     raw = argparse.RawDescriptionHelpFormatter
     prog = f"quenched {command} {cls.__name__}"
     parser = argparse.ArgumentParser(prog, description=_about_class(cls), formatter_class=raw, allow_abbrev=False)
     group = parser.add_argument_group("the problem")
-    for name, parameter in _parameters(cls).items():
+    for name, parameter in parameters(cls).items():
         required = parameter.default is parameter.empty
         text = NAMES[name].description if name in NAMES else "see above"
         if name == "law":
             text = "a mixture of two or more classes, as JSON arguments of quenched.laws.mixture"
-        elif name in ("learner", "target") and "learner" in _parameters(cls):
+        elif name in ("learner", "target") and "learner" in parameters(cls):
             text = 'a network, as JSON arguments of quenched.laws.DeepNetwork: \'{"width_ratios": [2], "activations": "tanh"}\''
         elif not required and isinstance(parameter.default, (bool, int, float, str)):
             text += f" (default {parameter.default})"
@@ -213,13 +194,15 @@ def _value(text: str):
 
 
 def _list(arguments) -> int:
+    from quenched.problems.catalogue import catalogue, parameters
+
     rows = {}
-    for name, cls in _catalogue().items():
-        parameters = _parameters(cls).values()
+    for name, cls in catalogue().items():
+        known = parameters(cls).values()
         rows[name] = {
             "about": _about_class(cls).splitlines()[0],
-            "needs": [p.name for p in parameters if p.default is p.empty],
-            "takes": {p.name: p.default for p in parameters if p.default is not p.empty},
+            "needs": [p.name for p in known if p.default is p.empty],
+            "takes": {p.name: p.default for p in known if p.default is not p.empty},
         }
     if arguments.json:
         print(json.dumps(rows, default=str, indent=2))
@@ -265,6 +248,38 @@ def _compare(arguments) -> int:
     return OK if good else FAILED
 
 
+def _sweep(arguments) -> int:
+    from quenched.studies import study_file, sweep
+    from quenched.studies.progress import shown
+
+    settings = study_file.read(arguments.study)
+    if arguments.store:
+        settings["store"] = arguments.store
+    if arguments.executor:
+        settings["executor"] = arguments.executor
+    with shown() as progress:
+        data = sweep(**settings, shard=_shard(arguments.shard), merge=arguments.merge, progress=progress)
+    failed = data.attrs["failed"].splitlines()
+    solved = int(data["converged"].sum()) if "converged" in data else 0
+    count = math.prod(data.sizes[name] for name in settings["over"])
+    trials = int(data["trials"].sum()) if "trials" in data else 0
+    path = f"{settings['store']}/data.nc"
+    if arguments.json:
+        print(json.dumps({"points": count, "converged": solved, "trials": trials, "failed": failed, "data": path}))
+    else:
+        print("\n".join([f"{solved} of {count} points converged, {trials} trials", *failed, f"written: {path}"]))
+    return FAILED if failed else OK
+
+
+def _shard(text):
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdigit() and count.isdigit()):
+        raise ValueError(f"--shard must be K/N, such as 3/20, got {text!r}")
+    return int(number), int(count)
+
+
 def _curve(arguments) -> int:
     import numpy as np
     from sklearn.linear_model import Ridge, RidgeClassifier
@@ -299,14 +314,25 @@ def _report(arguments) -> int:
 
 
 def _figure(arguments) -> int:
+    if arguments.name not in FIGURES:
+        raise ValueError(f"NAME must be one of {', '.join(FIGURES)}, got {arguments.name!r}")
     from quenched.figures.report import draw
 
-    if arguments.name not in _FIGURES:
-        raise ValueError(f"NAME must be one of {', '.join(_FIGURES)}, got {arguments.name!r}")
     with _progress() as progress:
         picture, verdict = draw(arguments.name, arguments.out, quick=not arguments.full, progress=progress)
     print(f"{'ok  ' if verdict.passed else 'FAIL'} {verdict.text}\nwritten: {picture} and {picture.with_suffix('.csv')}")
     return OK if verdict.passed else FAILED
+
+
+def _explore(arguments) -> int:
+    if arguments.name not in EXPLORERS:
+        raise ValueError(f"NAME must be one of {', '.join(EXPLORERS)}, got {arguments.name!r}")
+    from quenched.figures import explorers
+
+    with _progress() as progress:
+        path = explorers.draw(arguments.name, arguments.out, quick=not arguments.full, progress=progress)
+    print(f"written: {path.resolve()}")
+    return OK
 
 
 def _demo(arguments) -> int:
@@ -322,7 +348,7 @@ def _about(arguments) -> int:
     from quenched.numerics import cache
 
     print(f"quenched {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for name in ("jax", "jaxlib", "equinox", "optimistix", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib"):
+    for name in ("jax", "jaxlib", "equinox", "optimistix", "diffrax", "numpy", "scipy", "scikit-learn", "xarray", "matplotlib"):
         print(f"{name} {importlib.metadata.version(name)}")
     import jax
 
@@ -357,20 +383,11 @@ def _busy(text: str):
         yield
 
 
-@contextlib.contextmanager
 def _progress():
-    """``progress(done, total, what)`` as a bar on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """``progress(done, total, what)``: a bar, or lines where standard error is no terminal and it takes long."""
+    from quenched.studies.progress import shown
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("compiling once", total=None)
-
-        def report(done, total, what):
-            bar.update(task, completed=done, total=total, description=what)
-
-        yield report
+    return shown(wait=10.0)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
-"""All figures on one self-contained page: pictures, how far theory lies from experiment, parameters, references."""
+"""All figures on one self-contained page: charts, how far theory lies from experiment, parameters, references."""
 
 from __future__ import annotations
 
 import base64
 import html
 import importlib
-import json
 import pathlib
 import re
 import time
+import traceback
 from typing import NamedTuple
 
-from .. import plotting
-from .check import Check
+import numpy as np
 
-FIGURES = ("glm", "mixture", "phase_retrieval", "message_passing", "digits")
+from .. import plotting
+from ..plotting.page import embedded, page, settings
+from . import FIGURES
+from .check import FAR, NEAR, Check
 
 
 class Page(NamedTuple):
@@ -25,41 +27,94 @@ class Page(NamedTuple):
     summary: str
 
 
+class Section(NamedTuple):
+    """One figure's part of the page, which can be computed in any process.
+
+    ``name`` as on the command line; ``title``; ``body`` its HTML; whether it ``passed``; ``text`` the verdict in one sentence;
+    ``seconds`` that it took.
+    """
+
+    name: str
+    title: str
+    body: str
+    passed: bool
+    text: str
+    seconds: float
+
+
 def build(out="quenched-report", *, quick: bool = False, progress=None, names=None) -> Page:
     """Compute figures and write ``index.html``, with a PNG and a CSV of each beside it.
+
+    The page is written anew as each figure ends, so that an interrupted report leaves what there is. A figure that fails is told
+    on the page, and the others go on.
 
     Parameters: ``out`` a directory (made if missing); ``names`` of the figures (default: all); ``quick`` smaller
     sizes; ``progress(done, total, what)``. Returns a :class:`Page`.
     """
-    out, names = pathlib.Path(out), FIGURES if names is None else names
-    start, sections, lines, passed = time.perf_counter(), [], [], True
+    out, names = pathlib.Path(out), FIGURES if names is None else tuple(names)
+    start, sections = time.perf_counter(), {}
+    path = write(out, sections, names, quick, 0.0)
     for number, name in enumerate(names, start=1):
-        module = importlib.import_module(f"{__package__}.{name}")
-        clock = time.perf_counter()
-        data = module.study(quick, _headed(progress, f"figure {number} of {len(names)}, {name}"))
-        verdict = module.check(data)
-        seconds = time.perf_counter() - clock
-        with plotting.style("screen"):
-            ax = module.plot(data)
-            picture, _ = plotting.save(ax, out / f"{name}.png", data)
-        _close(ax.figure)
-        sections.append(_section(module, data, verdict, picture, seconds))
-        lines.append(f"{'ok  ' if verdict.passed else 'FAIL'} {module.TITLE}: {verdict.text} ({seconds:.0f} s)")
-        passed &= verdict.passed
-    path = out / "index.html"
-    path.write_text(_page(sections, quick, time.perf_counter() - start), encoding="utf-8")
+        sections[name] = compute(name, quick, out, _headed(progress, f"figure {number} of {len(names)}, {name}"))
+        write(out, sections, names, quick, time.perf_counter() - start)
+    lines = [f"{'ok  ' if s.passed else 'FAIL'} {s.title}: {s.text} ({s.seconds:.0f} s)" for s in sections.values()]
+    passed = all(section.passed for section in sections.values())
     return Page(path, passed, "\n".join([*lines, f"The report lies in {path.resolve()}"]))
+
+
+def compute(name: str, quick: bool, out, progress=None) -> Section:
+    """One figure, by its name with dashes: its PNG and CSV in ``out``, and its :class:`Section`; an exception becomes one too."""
+    clock = time.perf_counter()
+    title = name
+    try:
+        module = _module(name)
+        title = module.TITLE
+        data = module.study(quick, progress)
+        verdict = module.check(data)
+        picture, panels = _draw(module, data, name, out)
+        seconds = time.perf_counter() - clock
+        return Section(name, title, _body(module, data, verdict, picture, panels, seconds), verdict.passed, verdict.text, seconds)
+    except Exception as error:  # whatever it is, the other figures are not to blame
+        text = f"it could not be computed, {type(error).__name__}: {error}"
+        where = html.escape("".join(traceback.format_exception(error, limit=-3)))
+        where = f'<details><summary>Where</summary><pre class="scroll">{where}</pre></details>'
+        body = f'<p class="failed">{html.escape(text)}</p>{where}'
+        return Section(name, title, body, False, text, time.perf_counter() - clock)
+
+
+def write(out, sections: dict[str, Section], names, quick: bool, seconds: float) -> pathlib.Path:
+    """Write ``index.html`` of what has been computed so far, of the figures ``names``; returns its path."""
+    path = pathlib.Path(out) / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    whole = page("quenched: theory and experiment", _whole(sections, names, quick, seconds), "report.js")
+    fresh.write_text(whole, encoding="utf-8")
+    fresh.replace(path)  # whoever reads meanwhile has a whole page
+    return path
 
 
 def draw(name: str, out, *, quick: bool = True, progress=None):
     """One figure, by its name with dashes: its PNG and CSV in ``out``; returns the picture's path and the :class:`Check`."""
-    module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+    module = _module(name)
     data = module.study(quick, _headed(progress, name))
+    picture, _ = _draw(module, data, name, out)
+    return picture, module.check(data)
+
+
+def _module(name):
+    return importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+
+
+def _draw(module, data, name, out):
+    """The picture of a figure, with its numbers beside it, and its panels as charts."""
+    import matplotlib.pyplot as plt
+
     with plotting.style("screen"):
         ax = module.plot(data)
         picture, _ = plotting.save(ax, pathlib.Path(out) / f"{name}.png", data)
-    _close(ax.figure)
-    return picture, module.check(data)
+        panels = plotting.charts(ax)
+        plt.close(ax.figure)
+    return picture, panels
 
 
 def _headed(progress, heading):
@@ -68,50 +123,105 @@ def _headed(progress, heading):
     return lambda done, total, what: progress(done, total, f"{heading}: {what}")
 
 
-def _close(figure):
-    import matplotlib.pyplot as plt
-
-    plt.close(figure)
+# ---- the page --------------------------------------------------------------------------------------------------------
 
 
-_STYLE = """
-body { max-width: 46em; margin: 2em auto; padding: 0 1em; font: 16px/1.5 Georgia, serif; color: #222; }
-h1, h2 { font-weight: normal; } img { width: 100%; max-width: 36em; display: block; margin: 1em auto; }
-table { border-collapse: collapse; font: 13px/1.4 monospace; } td, th { padding: 0 0.8em; text-align: right; }
-.ok { color: #00704a; } .failed { color: #b33a00; font-weight: bold; } .small { font-size: 14px; color: #555; }
-"""
-
-
-def _page(sections, quick, seconds) -> str:
+def _whole(sections, names, quick, seconds) -> str:
     from .. import __version__
 
     kind = "quick report, small sizes" if quick else "full report"
+    passed = sum(section.passed for section in sections.values())
+    missing = len(names) - len(sections)
+    done = f"{passed} of {len(names)} figures pass" + (f", {missing} not computed yet" if missing else "")
+    entries = "".join(_entry(sections.get(name), name) for name in names)
+    bodies = "".join(
+        f'<section id="{s.name}"><h2>{html.escape(s.title)}</h2>{s.body}</section>' for n in names if (s := sections.get(n))
+    )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>quenched: theory and experiment</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Theory and experiment</h1>"
-        f"<p>Lines are solved in the limit of large dimension, points are models trained at finite size, with bars of "
-        f"one standard error. Hollow marks are not to be trusted. quenched {__version__}, {kind}, {seconds:.0f} s.</p>"
-        + "".join(sections)
-        + "</body></html>\n"
+        f"<main><h1>Theory and experiment</h1><p>Lines are solved in the limit of large dimension, points are models trained at "
+        f"finite size, with bars of one standard error. Hollow marks are not to be trusted. Under each figure: how far every "
+        f"measured point lies from its theory.</p><p>quenched {__version__}, {kind}, {seconds:.0f} s: {done}.</p>"
+        f"<noscript><p>The charts need JavaScript; the pictures are linked under each figure.</p></noscript>"
+        f'<nav aria-label="figures"><ol>{entries}</ol></nav>{bodies}</main>'
     )
 
 
-def _section(module, data, verdict: Check, picture: pathlib.Path, seconds: float) -> str:
-    image = base64.b64encode(picture.read_bytes()).decode()
-    parameters = {**json.loads(data.attrs["parameters"]), **json.loads(data.attrs["simulate"])}
-    settings = ", ".join(f"{name} = {value}" for name, value in parameters.items() if value is not None)
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in (verdict.rows[0] if verdict.rows else ()))
-    rows = "".join("<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row.values()) + "</tr>" for row in verdict.rows)
-    failed = f"<p class=failed>Failed points:<br>{html.escape(verdict.failed)}</p>" if verdict.failed else ""
+def _entry(section: Section | None, name: str) -> str:
+    if section is None:
+        return f'<li><span class="waiting">waiting</span>{html.escape(name)}</li>'
+    mark = '<span class="ok">✓ pass</span>' if section.passed else '<span class="failed">✗ fail</span>'
+    return f'<li>{mark}<a href="#{section.name}">{html.escape(section.title)}</a></li>'
+
+
+def _body(module, data, verdict: Check, picture: pathlib.Path, panels, seconds: float) -> str:
+    shown = [panel for panel in panels if panel is not None]
+    image = ""
+    if len(shown) < len(panels):  # something that charts do not show
+        code = base64.b64encode(picture.read_bytes()).decode()
+        image = f'<img src="data:image/png;base64,{code}" alt="{html.escape(module.TITLE)}">'
+    several = " several" if len(shown) > 1 else ""
+    charts = f'<div class="panels{several}">{"".join(map(_chart, shown))}</div>' if shown else ""
+    failed = f'<p class="failed">Failed points:<br>{html.escape(verdict.failed)}</p>' if verdict.failed else ""
+    links = [_reference(text) for text in module.REFERENCES]
     return (
-        f"<h2>{html.escape(module.TITLE)}</h2>"
-        f'<img src="data:image/png;base64,{image}" alt="{html.escape(module.TITLE)}">'
-        f"<p>{html.escape(module.CAPTION)}</p>"
-        f"<p class={'ok' if verdict.passed else 'failed'}>{html.escape(verdict.text)}.</p>{failed}"
-        f"<details><summary>Every measured point</summary><table><tr>{head}</tr>{rows}</table></details>"
-        f"<p class=small>{html.escape(data.attrs['problem'])}: {html.escape(settings)}. Computed in {seconds:.0f} s. "
-        f'<a href="{picture.name}">Picture</a>, <a href="{picture.with_suffix(".csv").name}">numbers</a>. '
-        f"{'; '.join(_reference(text) for text in module.REFERENCES)}.</p>"
+        f"{image}{charts}<p>{html.escape(module.CAPTION)}</p>"
+        f'<p class="{"ok" if verdict.passed else "failed"}">{html.escape(verdict.text)}.</p>{failed}{_deviations(verdict.rows)}'
+        f'{_table(verdict.rows)}<p class="small">{html.escape(settings(data.attrs))}. Computed in {seconds:.0f} s. '
+        f'<a href="{picture.name}">Picture</a>, <a href="{picture.with_suffix(".csv").name}">numbers</a>. {"; ".join(links)}.</p>'
+    )
+
+
+def _chart(chart, kind: str = "") -> str:
+    caption = f"<figcaption>{chart['title']}</figcaption>" if chart.get("title") else ""
+    drawn = {"traces": chart["traces"], "layout": chart["layout"]}
+    return f'<figure>{caption}<div class="chart{kind}" data-lazy></div>{embedded(drawn)}</figure>'
+
+
+def _deviations(rows) -> str:
+    """How far each measured point lies from its theory, in standard errors, within bands of one, two and three."""
+    away = np.array([_deviation(row) for row in rows], dtype=float)
+    kept = np.flatnonzero(np.isfinite(away))
+    if not kept.size:
+        return ""
+    traces = []
+    for name, colour, chosen in (
+        (f"within {NEAR:g}", plotting.COLOURS[0], kept[np.abs(away[kept]) <= NEAR]),
+        (f"beyond {NEAR:g}", plotting.COLOURS[1], kept[np.abs(away[kept]) > NEAR]),
+    ):
+        words = [", ".join(f"{key} = {_cell(value)}" for key, value in rows[k].items() if key != "deviation") for k in chosen]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": name, "x": chosen + 1, "y": away[chosen], "text": words,
+            "marker": {"color": colour, "size": 7}, "hovertemplate": "<b>%{y:.2f}</b> standard errors<br>%{text}<extra></extra>",
+        })  # fmt: skip
+    reach = 1.1 * max(FAR, np.abs(away[kept]).max())
+    bands = [
+        {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "y0": -width, "y1": width, "layer": "below", "line": {"width": 0},
+         "fillcolor": "rgba(0,0,0,0.06)"} for width in (1.0, 2.0, NEAR)
+    ]  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": "measured point"}, "range": [0.0, len(rows) + 1.0], "tickformat": "d"},
+        "yaxis": {"title": {"text": "standard errors"}, "range": [-reach, reach]}, "shapes": bands, "showlegend": False,
+    }  # fmt: skip
+    return _chart({"traces": traces, "layout": layout, "title": "(simulation − theory) / standard error"}, " strip")
+
+
+def _deviation(row) -> float:
+    """The row's own deviation, or else that of its mean; NaN where it has none."""
+    theory, mean, error = row.get("theory", row.get("predicted")), row.get("mean", row.get("measured")), row.get("standard error")
+    if "deviation" not in row and None not in (theory, mean, error) and error > 0:
+        return (mean - theory) / error
+    return row.get("deviation", np.nan)
+
+
+def _table(rows) -> str:
+    if not rows:
+        return ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
+    cells = "".join("<tr>" + "".join(f"<td>{_cell(row.get(name, ''))}</td>" for name in names) + "</tr>" for row in rows)
+    return (
+        f"<details><summary>Every measured point ({len(rows)})</summary>"
+        f'<div class="scroll" tabindex="0"><table><tr>{head}</tr>{cells}</table></div></details>'
     )
 
 

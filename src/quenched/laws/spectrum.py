@@ -71,7 +71,7 @@ class SpectralLaw(eqx.Module):
 
     @classmethod
     def power_law(cls, exponent, dim, *, nodes=None, variance=None, gram=None, directions=None):
-        """Eigenvalues ``k ** -exponent`` for k = 1..``dim``, each with the weight 1/``dim``.
+        """Eigenvalues ``k ** -exponent`` for k = 1 to ``dim``, each with the weight 1 over ``dim``.
 
         - ``nodes``: None for the ``dim`` atoms themselves. A number S < dim: the first S // 2 atoms are kept exactly
           and the others are replaced by a Gauss-Legendre rule in log k on (S // 2 + 1/2, dim + 1/2); the error for

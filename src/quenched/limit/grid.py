@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..numerics.precision import float64
@@ -17,24 +18,28 @@ from .quadratures import scheme
 from .saddle import SOLVER, Solver
 from .solve import Solved, certified, solve, starting_point
 
-#: Points mapped in one call: one compilation serves grids of every size.
-CHUNK = 32
+#: Points mapped in one call, at most: one compilation serves grids of every size.
+CHUNK = 8
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
-def _mapped(models, starts, quadrature, fine, observable_rules, solver, plan) -> Certificate:
-    def one(point):
-        model, start = point
+def _mapped(models, starts, count, quadrature, fine, observable_rules, solver, plan) -> Certificate:
+    """The first ``count`` of the points, one after the other: what a point gives does not depend on its neighbours, to the bit."""
+
+    def one(k):
+        model, start = jax.tree.map(lambda leaf: leaf[k], (models, starts))
         return solve_and_certify(model, start, quadrature, fine, observable_rules, solver, plan)
 
-    return jax.lax.map(one, (models, starts))
+    empty = jax.tree.map(lambda leaf: jnp.zeros((CHUNK, *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
+    return jax.lax.fori_loop(0, count, lambda k, ends: jax.tree.map(lambda all_, new: all_.at[k].set(new), ends, one(k)), empty)
 
 
 def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, progress=None) -> list[Solved]:
     """:func:`quenched.limit.solve.solve` of many models, in their order.
 
-    Models of one structure are mapped (``lax.map``: on a CPU faster than ``vmap``, where one slow point makes all wait) on the
-    coarsest quadrature, chunk by chunk on all cores; points that end unconverged or inaccurate are solved again one by one.
+    Models of one structure are mapped (one after the other: on a CPU faster than ``vmap``, where one slow point makes all wait) on
+    the coarsest quadrature, chunk by chunk on all cores; points that end unconverged or inaccurate are solved again one by one.
+    The solution of a model does not depend on the others, to the bit.
     ``progress(done)`` is called as chunks end.
     """
     make_room()
@@ -44,12 +49,7 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
     for index, model in enumerate(models):
         leaves, treedef = jax.tree.flatten(model)
         groups.setdefault((treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), id(scheme(model))), []).append(index)
-    chunks = [
-        group[start : start + CHUNK]
-        for group in groups.values()
-        if len(group) > CHUNK // 4
-        for start in range(0, len(group), CHUNK)
-    ]
+    chunks = [group[start : start + CHUNK] for group in groups.values() for start in range(0, len(group), CHUNK)]
     done = 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         runs = [(chunk, pool.submit(_run_chunk, [models[i] for i in chunk], init, solver)) for chunk in chunks]
@@ -62,11 +62,8 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
             if progress is not None:
                 progress(done)
     for index, end in enumerate(ends):
-        if end is None or not end.result or end.certificate.null <= 0.0:
+        if not end.result or end.certificate.null <= 0.0:
             ends[index] = solve(models[index], init, solver, quadrature_tol)
-            if progress is not None and end is None:
-                done += 1
-                progress(done)
     return ends
 
 
@@ -80,7 +77,8 @@ def _run_chunk(models, init, solver):
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         begin = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         found = _mapped(
-            stacked, begin, averages.loss_rule(0), fine, averages.rules, as_numbers(solver), Plan(False, averages.jumps)
-        )
+            stacked, begin, len(models), averages.loss_rule(0), fine, averages.rules, as_numbers(solver),
+            Plan(False, averages.jumps),
+        )  # fmt: skip
         found = jax.device_get(found)
     return [jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(models))]

@@ -133,7 +133,7 @@ class Problem:
         return amp(self, dim, seed, init=init, max_steps=max_steps, damping=damping, tol=tol, test_samples=test_samples)
 
     def state_evolution(self, steps: int, init: Any = "random", level: int | None = None) -> dict[str, Any]:
-        """The order parameters of message passing after 0..``steps`` steps, in the limit: name -> (steps + 1, ...).
+        """The order parameters of message passing after 0 to ``steps`` steps, in the limit: name -> (steps + 1, ...).
 
         ``init``: as for :meth:`solve` (``"random"`` is ``"uninformed"``, ``"zero"`` has q = 0), or the :class:`Passing` of an
         instance, whose own start is then followed; ``level`` of the quadrature, None for the finest but one.
@@ -462,22 +462,26 @@ def solve_many(
     groups: dict = {}
     solutions: list = [None] * len(problems)
     for index, problem in enumerate(problems):
-        if not problem._by_the_engine:
+        name = problem._default_start if init is None else init
+        if not problem._by_the_engine or (isinstance(name, str) and name == "global"):
+            own = dict(tol=tol, quadrature_tol=quadrature_tol)
+            if problem._by_the_engine:
+                own |= dict(damping=damping, max_steps=max_steps)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SolveWarning)
-                solutions[index] = problem.solve(init, tol=tol, quadrature_tol=quadrature_tol)
+                solutions[index] = problem.solve(init, **own)
             continue
-        name = problem._default_start if init is None else init
         start, frozen = problem._start(name)
         tolerance = problem._quadrature_tol[0] if quadrature_tol is None else quadrature_tol
         branch = name if isinstance(name, str) else "given overlaps"
-        _, members = groups.setdefault((_key(start), frozen, tolerance, branch), (start, []))
+        _, members = groups.setdefault((_key(start), frozen, tolerance, branch, problem._warmup), (start, []))
         members.append(index)
-    for (_, frozen, tolerance, branch), (start, group) in groups.items():
+    for (_, frozen, tolerance, branch, warmup), (start, group) in groups.items():
         models = [problems[i].model for i in group]
         if frozen:
             models = [dataclasses.replace(m, frozen=tuple(sorted({*m.frozen, *frozen}))) for m in models]
-        for i, solved in zip(group, grid.solve_many(models, start, solver, tolerance, progress), strict=True):
+        ends = grid.solve_many(models, start, solver._replace(warmup=warmup), tolerance, progress)
+        for i, solved in zip(group, ends, strict=True):
             solutions[i] = problems[i]._solution(derivative.outputs(solved), solved, branch)
     return solutions
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
+import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from ..names import attributes
 from ..numerics import check
-from ..problems import solve_many
-from ..problems.base import Problem
-from ..problems.compare import deviation
+from ..problems.base import Problem, SolveError
+from . import executors, table, tasks
+from .fingerprint import fingerprint
+from .limits import OutOfTime, limited
+from .points import Grid, part
+from .records import Solved, Trial, reason, seed_key
+from .store import Store
 
 _EXAMPLES = {"over": "{'alpha': [1.0, 2.0]}", "simulate": "{'dim': 500, 'seeds': 8}"}
-CERTIFICATE = ("converged", "stable", "approximate", "residual", "quadrature_error", "replicon")
+_LASTING = (ValueError, ArithmeticError, TypeError, SolveError, tasks.Lost)  # what a point would meet again
 
 
-def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None = None, *, progress=None, **options):
+def sweep(
+    problem,
+    over: Mapping[str, Any],
+    simulate: Mapping[str, Any] | None = None,
+    *,
+    solve: bool = True,
+    executor=None,
+    store=None,
+    along: str | None = None,
+    time_limit: float = 3600.0,
+    shard: tuple[int, int] | None = None,
+    merge=(),
+    progress=None,
+    **options,
+):
     """Solve (and simulate) a problem at every point of a grid of its parameters; returns an ``xarray.Dataset``.
 
     Parameters
@@ -30,8 +46,21 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     simulate : arguments of ``problem.simulate`` (``dim``, ``seeds``, ...), or None for theory alone. One more key,
         ``every``, takes an experiment at every so-manieth value only: of the parameters that it names, ``{"alpha": 4}``,
         or, as a whole number, of all that are numbers (default 1).
-    progress : ``progress(done, total, what)``, called as points end.
-    options : given to :func:`quenched.problems.solve_many` (``tol``, ``init``, ...).
+    solve : whether to solve; False for experiments alone.
+    executor : where trials run, each a task: None for this process (as many at a time as there are cores), ``"processes"`` for
+        processes of their own, one a core, or any :class:`concurrent.futures.Executor`, such as ``client.get_executor()`` of a Dask
+        client. Theory is solved in this process meanwhile.
+    store : a directory that keeps every finished point from then on, or None. A sweep that was interrupted, killed even, goes on
+        where it was; values and seeds can be added later. Another problem, parameter or version is refused. The Dataset is
+        ``xarray.open_dataset(store / "data.nc")``.
+    along : the parameter along which every solution is the start of the next one (in the order of its values, the first from
+        ``init``), to stay on one branch; points where the branch has ended are marked. None: every point on its own.
+    time_limit : seconds of wall-clock time that one solve or one trial may take (``math.inf``: any); what takes longer is recorded
+        as failed, and tried again by the next sweep on the store.
+    shard : (k, n): only the k-th of n parts of the points, k from 1; for jobs on one ``store``, or on stores to ``merge``.
+    merge : directories of finished sweeps of this same study, to be taken into this one.
+    progress : True for a bar with the time left on standard error, or ``progress(done, total, what)``, called as points end.
+    options : given to :func:`quenched.problems.solve_many` (``init``, ``tol``, ``max_steps``, ...).
 
     Returns
     -------
@@ -40,12 +69,13 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     is the number of trials that entered. ``converged``, ``stable``, ``approximate``, ``residual``, ``quadrature_error``,
     ``replicon`` and ``status`` certify each point; ``trusted`` is converged, stable and not approximate. A point that fails does
     not stop the sweep: it is NaN and not trusted, and ``attrs["failed"]`` lists each with its reason. Attributes hold the version
-    and all parameters.
+    and all parameters. The numbers of a point do not depend on the other points, nor on how often the sweep was interrupted.
 
     Raises
     ------
     ValueError
-        If a name is not a parameter of the problem, a value is refused by it, or no point could be computed.
+        If a name is not a parameter of the problem, a value is refused by it, no point could be computed, or the store holds
+        another study.
 
     Examples
     --------
@@ -55,182 +85,211 @@ def sweep(problem, over: Mapping[str, Any], simulate: Mapping[str, Any] | None =
     >>> curve["test_mse_noisy"].values.round(4)
     array([0.6742, 0.1844])
     """
-    import xarray as xr
+    if progress is True:
+        from .progress import shown
 
-    if not isinstance(problem, Problem):
-        got = problem.__name__ if isinstance(problem, type) else type(problem).__name__
-        raise ValueError(f"problem must be a problem such as quenched.problems.GeneralizedLinear(...), got {got}")
-    for name, table in {"over": over, "simulate": {} if simulate is None else simulate}.items():
-        if not isinstance(table, Mapping):
-            raise ValueError(f"{name} must be a dict such as {_EXAMPLES[name]}, got {table!r}")
-    for name in ("executor", "store"):
-        if options.pop(name, None) is not None:
-            raise ValueError(f"{name} must be None: this version computes in the calling process and keeps results in memory")
-    grid = {name: _values(name, values) for name, values in over.items()}
-    if not grid:
-        raise ValueError("over must name at least one parameter, got none")
-    shape = tuple(len(values) for values in grid.values())
-    indices = list(np.ndindex(shape))
-    problems = {i: problem.replace(**_point(grid, i)) for i in indices}  # refuses bad values before anything is run
-    settings = dict(simulate or {})
-    strides = _strides(grid, settings.pop("every", 1))
-    chosen = [i for i in indices if all(k % stride == 0 for k, stride in zip(i, strides, strict=True))]
-    measured = [] if simulate is None else chosen
-
+        with shown() as report:
+            return sweep(problem, over, simulate, solve=solve, executor=executor, store=store, along=along, time_limit=time_limit,
+                         shard=shard, merge=merge, progress=report, **options)  # fmt: skip
+    study = _Study(problem, over, simulate, solve, along, options)
+    time_limit = check.positive("time_limit", time_limit)
     report = check.function("progress", progress) or (lambda done, total, what: None)
-    total = len(indices) + len(measured)
-    columns, failed = _Columns(shape), []
-    solutions = _solve([problems[i] for i in indices], options, lambda done: report(done, total, "theory"))
-    for index, solution in zip(indices, solutions, strict=True):
-        status = _enter(solution, columns, index)
-        if status:
-            failed.append(f"{_words(_point(grid, index))}: {status}")
-    for done, index in enumerate(measured, start=len(indices)):
-        report(done, total, "simulation")
-        status = _simulate(problems[index], settings, columns, index)
-        if status:
-            failed.append(f"{_words(_point(grid, index))}: simulation: {status}")
-    report(total, total, "done")
-    if all(status for status in columns.texts.flat) and not columns.values:
-        raise ValueError(f"no point of the sweep could be computed; the first: {failed[0]}")
-    if failed:
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        warnings.warn(f"{len(failed)} points failed: {'; '.join(failed[:3])}{more}", stacklevel=2)
-
-    names = tuple(grid)
-    data = {name: _variable(name, values, names) for name, values in columns.values.items()}
-    for flag in ("converged", "stable", "approximate"):
-        data[flag] = (names, np.nan_to_num(columns.values[flag]).astype(bool))
-    data["trusted"] = (names, data["converged"][1] & data["stable"][1] & ~data["approximate"][1])
-    data["status"] = (names, columns.texts.astype(str))
-    if simulate is not None:
-        data["trials"] = (names, np.nan_to_num(columns.values["trials"]).astype(int))
-    coordinates = {name: (name, values, attributes(name)) for name, values in grid.items()}
-    return xr.Dataset(data, coordinates, _attributes(problem, grid, settings, failed))
+    run = executors.in_turn if executor is None else _runner(executor)
+    kept = Store(store, study.manifest)
+    for other in [merge] if isinstance(merge, (str, pathlib.Path)) else merge:
+        kept.merge(other)
+    return _Run(study, kept, shard, time_limit, report).complete(run, seeds_at_a_time=None if executor is None else 1)
 
 
-class _Columns:
-    """Arrays over the grid that appear as names are met; what is never filled stays NaN."""
+class _Study:
+    """What is asked for, checked before anything is run."""
 
-    def __init__(self, shape):
-        self.shape = shape
-        self.values: dict[str, np.ndarray] = {}
-        self.texts = np.full(shape, "not computed", dtype=object)
+    def __init__(self, problem, over, simulate, solve, along, options):
+        if not isinstance(problem, Problem):
+            got = problem.__name__ if isinstance(problem, type) else type(problem).__name__
+            raise ValueError(f"problem must be a problem such as quenched.problems.GeneralizedLinear(...), got {got}")
+        for name, given in {"over": over, "simulate": {} if simulate is None else simulate}.items():
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{name} must be a dict such as {_EXAMPLES[name]}, got {given!r}")
+        if not solve and simulate is None:
+            raise ValueError("simulate must be given where solve is False, got None")
+        from ..problems import solve_many
 
-    def put(self, name, index, value):
-        value = np.asarray(value, dtype=float)
-        column = self.values.setdefault(name, np.full(self.shape + value.shape, np.nan))
-        column[index] = value
+        check.names("sweep", options, ("over", "simulate", "init", *check.keywords(sweep, solve_many)))
+        self.problem, self.solve, self.along, self.options = problem, bool(solve), along, options
+        self.grid = Grid.of(over)
+        self.problems = {i: problem.replace(**self.grid.point(i)) for i in self.grid.indices}  # refuses bad values
+        if along is not None:
+            from ..problems.continuation import real_parameter
+
+            self.grid.lines(along)
+            real_parameter(problem, along, "along")
+        settings = dict(simulate or {})
+        every, seeds = settings.pop("every", 1), settings.pop("seeds", 8)
+        self.settings = settings
+        self.seeds: dict = {}
+        if simulate is not None:
+            from ..finite.simulate import seed_list
+
+            self.seeds = dict.fromkeys(self.grid.measured(every), list(seed_list(seeds)))
+        shown = settings if simulate is None else settings | {"seeds": seeds}
+        self.attributes = table.attributes_of(problem, self.grid, {k: v for k, v in shown.items() if k not in _NO_MATTER})
+
+    @property
+    def manifest(self) -> dict:
+        """What the numbers depend on: file -> part -> its value in words and its fingerprint."""
+        from .. import __version__
+
+        def described(parts):
+            return {name: {"value": table.plain(value), "fingerprint": fingerprint(value)} for name, value in parts.items()}
+
+        fixed = {name: value for name, value in self.problem.parameters.items() if name not in self.grid.over}
+        about = {"quenched": __version__, "problem": type(self.problem), "over": sorted(self.grid.over)}
+        solver = dict(self.options)
+        if self.along is not None:
+            solver |= {"along": self.along, "grid": {name: values.tolist() for name, values in self.grid.over.items()}}
+        experiment = {name: value for name, value in self.settings.items() if name not in _NO_MATTER}
+        return {
+            "manifest": described(about | fixed),
+            "theory": described(solver) if self.solve else None,
+            "experiment": described(experiment) if self.seeds else None,
+        }
 
 
-def _solve(problems, options, progress) -> list:
-    """A solution for each problem, or the exception with which it refused; in one program where that is possible."""
-    try:
-        return solve_many(problems, **options, progress=progress)
-    except (ValueError, ArithmeticError):
-        pass  # one of them refuses: which?
-    found = []
-    for done, problem in enumerate(problems):
-        progress(done)
+#: Arguments of ``simulate`` on which no number depends.
+_NO_MATTER = ("n_jobs", "progress")
+
+
+class _Run:
+    """One call of :func:`sweep`: what is not in the store is computed and stored."""
+
+    def __init__(self, study: _Study, store: Store, shard, time_limit: float, report):
+        grid = study.grid
+        self.study, self.store, self.time_limit, self.report = study, store, time_limit, report
+        lines = [] if not study.solve else [[i] for i in grid.indices] if study.along is None else grid.lines(study.along)
+        lines = part(lines, shard)
+        self.lines = [line for line in lines if any(grid.key(i) not in store.solved for i in line)]
+        asked = {index: study.seeds[index] for index in part(list(study.seeds), shard)}
+        self.missing = {
+            index: [s for s in seeds if (grid.key(index), seed_key(s)) not in store.trials] for index, seeds in asked.items()
+        }
+        self.total = sum(map(len, lines)) + sum(map(len, asked.values()))
+        self.done = self.total - sum(map(len, self.lines)) - sum(map(len, self.missing.values()))
+        self.troubles: dict = {}  # index -> what happened there that the next sweep may not meet again
+
+    def complete(self, run, seeds_at_a_time):
         try:
-            found += solve_many([problem], **options)
-        except (ValueError, ArithmeticError) as error:
-            found.append(error)
-    return found
+            for name, end in run(self._calls(seeds_at_a_time), self._theory()):
+                self._keep_trials(name, end)
+            self.report(self.total, self.total, "done")
+        finally:
+            self.store.publish(self._dataset, now=True)
+        data = self._dataset()
+        failed = data.attrs["failed"].splitlines()
+        if failed and not any(record.values for record in (*self.store.solved.values(), *self.store.trials.values())):
+            raise ValueError(f"no point of the sweep could be computed; the first: {failed[0]}")
+        if failed:
+            more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+            warnings.warn(f"{len(failed)} points failed: {'; '.join(failed[:3])}{more}", stacklevel=3)
+        return data
+
+    def _dataset(self):
+        seeds = {index: [seed_key(s) for s in seeds] for index, seeds in self.study.seeds.items()}
+        return table.dataset(self.study.grid, self.store, seeds, self.study.attributes, self.troubles, self.study.solve)
+
+    def _keep(self, records, count: int, what: str) -> None:
+        self.store.add(records)
+        self.done += count
+        self.store.publish(self._dataset)
+        self.report(self.done, self.total, what)
+
+    # ---- theory --------------------------------------------------------------------------------------------------------
+
+    def _theory(self) -> Iterator[None]:
+        """Solve what is missing, one block at a time."""
+        if self.lines:
+            self.report(self.done, self.total, "theory")
+        if self.study.along is not None:
+            for line in self.lines:
+                yield from self._line(line)
+            return
+        indices, size = [index for (index,) in self.lines], max(1, int(tasks.BLOCK * (os.cpu_count() or 1)))
+        for start in range(0, len(indices), size):
+            block = indices[start : start + size]
+            problems = [self.study.problems[i] for i in block]
+            try:
+                ends = limited(lambda p=problems: tasks.solve_block(p, self.study.options), self.time_limit * len(block))
+            except OutOfTime as error:
+                ends = [OutOfTime(f"a block of {len(block)} points {error}")] * len(block)
+            self._keep([r for i, end in zip(block, ends, strict=True) if (r := self._solved(i, end))], len(block), "theory")
+            yield
+
+    def _line(self, line) -> Iterator[None]:
+        """The points of a line, each from the solution of the one before."""
+        grid = self.study.grid
+        name = fingerprint([grid.key(i) for i in line])
+        walk = tasks.Walk(self.study.problems[line[0]], self.study.along, self.study.options)
+        position, saved = self.store.latest(name)
+        if saved is not None:
+            walk.resume(saved, grid.point(line[position])[self.study.along])
+        for position, index in enumerate(line):
+            if grid.key(index) in self.store.solved:
+                continue
+            try:
+                x = grid.point(index)[self.study.along]
+                end = limited(functools.partial(walk.at, x), self.time_limit)
+            except OutOfTime as error:
+                for left in line[position:]:  # the next ones would start from here
+                    self._trouble(left, error)
+                self.done += len(line) - position
+                return
+            if not isinstance(end, Exception):  # before the point itself: the next one starts from all of it
+                self.store.keep(name, position, end.save)
+            self._keep([r for r in [self._solved(index, end)] if r], 1, "theory")
+            yield
+
+    def _solved(self, index, end) -> Solved | None:
+        if isinstance(end, Exception) and not isinstance(end, _LASTING):
+            return self._trouble(index, end)
+        return Solved.of(self.study.grid.key(index), end)
+
+    def _trouble(self, index, error, what: str = "") -> None:
+        self.troubles.setdefault(index, []).append(what + reason(error))
+
+    # ---- experiments ---------------------------------------------------------------------------------------------------
+
+    def _calls(self, seeds_at_a_time) -> dict:
+        """(index, seeds) -> the call that makes these trials; packed for other processes where each is a task of one seed."""
+        calls = {}
+        for index, seeds in self.missing.items():
+            if not seeds:
+                continue
+            size = seeds_at_a_time or self.study.settings.get("n_jobs") or os.cpu_count() or 1
+            settings = {name: value for name, value in self.study.settings.items() if name not in _NO_MATTER}
+            problem = self.study.problems[index]
+            call = tasks.packed(problem, settings) if seeds_at_a_time else (tasks.simulate, problem, settings)
+            for start in range(0, len(seeds), size):
+                some = seeds[start : start + size]
+                rest = (some, self.study.grid.key(index), self.time_limit)
+                calls[index, tuple(map(seed_key, some))] = (*call, *rest)
+        return calls
+
+    def _keep_trials(self, name, end) -> None:
+        index, seeds = name
+        if isinstance(end, _LASTING):
+            why = reason(end)
+            end = [Trial(self.study.grid.key(index), seed, {}, why) for seed in seeds]
+        elif isinstance(end, BaseException):
+            self._trouble(index, end, f"simulation, seed {', '.join(seeds)}: ")
+            end = []
+        self._keep(end, len(seeds), "simulation")
 
 
-def _enter(solution, columns, index) -> str:
-    """Fill one point of theory; returns why it failed, or an empty string."""
-    if isinstance(solution, Exception):
-        columns.texts[index] = str(solution)
-        return str(solution)
-    for name, value in {**solution.order_parameters, **solution.observables}.items():
-        columns.put(name, index, value)
-    for name in CERTIFICATE:
-        columns.put(name, index, getattr(solution, name))
-    columns.texts[index] = solution.status
-    return "" if solution.converged else str(solution.result)
-
-
-def _simulate(problem, settings, columns, index) -> str:
-    """Fill one point of experiment; returns what a reader must know, or an empty string."""
-    from threadpoolctl import threadpool_limits
-
-    # Seeds side by side, each on one thread: threads within small matrix products cost more than they save.
-    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
-        warnings.simplefilter("ignore")
-        trials = problem.simulate(**{"n_jobs": os.cpu_count() or 1, **settings})
-    used, count = int(trials.converged.sum()), len(trials.seeds)
-    columns.put("trials", index, used)
-    for name in trials.values if used else ():
-        mean, error, _ = trials[name]
-        if name in columns.values:  # in the shape of the theory
-            theory = columns.values[name][index]
-            mean, error = np.reshape(mean, theory.shape), np.reshape(error, theory.shape)
-            columns.put(f"{name}_deviation", index, deviation(theory, mean, error))
-        columns.put(f"{name}_mean", index, mean)
-        columns.put(f"{name}_se", index, np.where(np.isfinite(error), error, np.nan))
-    return f"{count - used} of {count} trials did not converge and were left out" if used < count else ""
-
-
-def _strides(grid, every) -> list[int]:
-    """For every parameter, at which of its values there is an experiment: one in so many."""
-    if not isinstance(every, Mapping):
-        every = check.integer("every", every)
-        return [1 if values.dtype.kind == "U" else every for values in grid.values()]
-    for name in every:
-        check.choice("every", name, grid)
-    return [check.integer(f"every[{name!r}]", every.get(name, 1)) for name in grid]
-
-
-def _values(name: str, values) -> np.ndarray:
-    array = np.asarray(values)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iufU":
-        raise ValueError(f"over[{name!r}] must be a list of numbers or of words, got {values!r}")
-    if len(np.unique(array)) < array.size:
-        raise ValueError(f"over[{name!r}] must hold each value once, got {array.tolist()}")
-    return array
-
-
-def _point(grid, index) -> dict:
-    return {name: values[k].item() for (name, values), k in zip(grid.items(), index, strict=True)}
-
-
-def _words(point) -> str:
-    return ", ".join(f"{name}={f'{value:.6g}' if isinstance(value, float) else value}" for name, value in point.items())
-
-
-def _variable(name, values, dims):
-    """Array observables get dimensions of their own, ``cosine_0``, ``cosine_1``."""
-    extra = tuple(f"{name}_{k}" for k in range(values.ndim - len(dims)))
-    base = name
-    for suffix in ("_mean", "_se", "_deviation"):
-        base = base.removesuffix(suffix)
-    known = attributes(base)
-    if name.endswith("_deviation"):
-        known = {"long_name": f"{known['long_name']}: (simulation - theory) / se", "units": "standard errors"}
-    return dims + extra, values, known
-
-
-def _attributes(problem, grid, settings, failed) -> dict:
-    from .. import __version__
-
-    parameters = {name: _plain(value) for name, value in problem.parameters.items() if name not in grid}
-    return {
-        "quenched": __version__,
-        "problem": type(problem).__name__,
-        "parameters": json.dumps(parameters),
-        "simulate": json.dumps({name: _plain(value) for name, value in settings.items()}),
-        "failed": "\n".join(failed),
-    }
-
-
-def _plain(value):
-    """A parameter as JSON can hold it; functions by their name, laws by their kind."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray, np.generic)) and np.asarray(value).dtype.kind in "biufU":
-        return np.asarray(value).tolist()
-    return getattr(value, "__name__", type(value).__name__)
+def _runner(executor):
+    """``run(calls, steps)``: what the calls end with, on an executor, while the steps are taken here."""
+    if isinstance(executor, str):
+        check.choice("executor", executor, ("processes",))
+        return executors.results_of_processes
+    if not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor must be None, 'processes' or a concurrent.futures.Executor, got {executor!r}")
+    return functools.partial(executors.results, executor)

@@ -13,8 +13,8 @@ import pathlib
 
 import numpy as np
 
-from .names import label, symbol
-from .numerics import check
+from ..names import label, symbol
+from ..numerics import check
 
 # Okabe and Ito's colours, which all readers can tell apart (yellow left out: too faint for a line on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -1,0 +1,106 @@
+"""Calls on executors: results as they end, and processes that die replaced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
+
+
+def processes(count: int | None = None) -> ProcessPoolExecutor:
+    """An executor of ``count`` processes (None: one a core), started afresh, with one thread for linear algebra and one for XLA.
+
+    >>> with processes(1) as pool:
+    ...     pool.submit(abs, -2).result()
+    2
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
+    return ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    """In a new process, before JAX looks for its devices."""
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # a worker whose parent was killed would wait for work for ever
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def in_turn(calls: dict, steps: Iterable) -> Iterator[tuple]:
+    """(name, result or exception) of each of ``calls`` (name -> (function, *arguments)), in this process, after the ``steps``."""
+    for _ in steps:
+        pass
+    for name, (function, *arguments) in calls.items():
+        try:
+            end = function(*arguments)
+        except Exception as error:
+            end = error
+        yield name, end
+
+
+def results(executor: Executor, calls: dict, steps: Iterable = ()) -> Iterator[tuple]:
+    """(name, result or exception) of each of ``calls``, as they end on an executor, while the ``steps`` are taken here."""
+    futures = {}
+    try:
+        for name, call in calls.items():
+            futures[executor.submit(*call)] = name
+        pending = set(futures)
+        for _ in steps:
+            ended, pending = wait(pending, timeout=0.0)
+            yield from ((futures[future], _end(future)) for future in ended)
+        yield from ((futures[future], _end(future)) for future in as_completed(pending))
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _end(future):
+    try:
+        return future.result()
+    except (Exception, CancelledError) as error:
+        return error
+
+
+def results_of_processes(calls: dict, steps: Iterable = (), count: int | None = None) -> Iterator[tuple]:
+    """:func:`results` on :func:`processes` of our own. Where one dies, what was not finished is done by new ones; a call during
+    which the process dies even alone gives the exception, as the only one.
+    """
+    left, healthy, steps = dict(calls), False, iter(steps)
+    for alone in (False, True):
+        while left:
+            pool = processes(min(count or os.cpu_count() or 1, len(left)))
+            now = dict([next(iter(left.items()))]) if alone else dict(left)
+            try:
+                for name, end in results(pool, now, steps):
+                    if not isinstance(end, BrokenExecutor):
+                        healthy = True
+                        del left[name]
+                        yield name, end
+                    elif alone:
+                        del left[name]
+                        yield name, RuntimeError("the process that ran it died")
+            except BrokenExecutor:  # before all calls were submitted
+                pass
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+            if not healthy and left:
+                _check_start()
+                healthy = True
+            if not alone:
+                break
+    for _ in steps:  # where there was no call
+        pass
+
+
+def _check_start() -> None:
+    try:
+        with processes(1) as pool:
+            pool.submit(abs, 1).result()
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            "no process can be started: a script that sweeps on processes must guard what it runs by `if __name__ == '__main__':`"
+        ) from error

@@ -1,0 +1,107 @@
+"""What a study is made of, as a short text: two values have the same fingerprint if and only if they hold the same things."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import sysconfig
+import types
+from collections.abc import Mapping
+
+import numpy as np
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def fingerprint(value) -> str:
+    """A text of 32 hexadecimal digits for any parameter of a problem: numbers, arrays, words, laws, losses, functions.
+
+    Arrays count with all their entries; a function with its code, defaults and what it refers to, so that an edited loss is another
+    one; a function or class of a library counts by its name. The text is the same in every process of one version of Python.
+
+    ``TypeError`` for what cannot be looked into, a generator or an open file.
+
+    >>> fingerprint({"alpha": 1.0}) == fingerprint({"alpha": 1.0}), fingerprint(1.0) == fingerprint(2.0)
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    _feed(digest.update, value, [])
+    return digest.hexdigest()[:32]
+
+
+def _feed(write, value, above) -> None:
+    """Write what ``value`` holds; ``above`` are the objects that hold it, since they may hold themselves."""
+    if any(value is seen for seen in above):
+        return write(b"(cycle)")
+    inside = functools.partial(_feed, write, above=[*above, value])
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        return write(f"({kind.__name__} {value!r})".encode())
+    if hasattr(value, "__array__") and hasattr(value, "dtype") and not isinstance(value, type):
+        array = np.asarray(value)
+        if array.dtype.kind != "O":
+            write(f"(array {array.dtype.str} {array.shape} ".encode())
+            return write(np.ascontiguousarray(array).tobytes() + b")")
+        value = array.tolist()
+    if isinstance(value, (types.FunctionType, types.MethodType)):
+        return _function(write, value, inside)
+    if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc)):
+        return write(f"(named {_name(value)})".encode())
+    if isinstance(value, types.CodeType):
+        write(b"(code " + value.co_code + repr((value.co_names, value.co_varnames)).encode())
+        inside(value.co_consts)
+        return write(b")")
+    write(f"({_name(kind)} ".encode())
+    if isinstance(value, Mapping):
+        for key, item in sorted(value.items(), key=lambda pair: repr(pair[0])):
+            inside(key), inside(item)
+    elif isinstance(value, (set, frozenset)):
+        for item in sorted(value, key=repr):
+            inside(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            inside(item)
+    elif isinstance(value, functools.partial):
+        inside((value.func, value.args, value.keywords))
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            inside((field.name, getattr(value, field.name, None)))
+    elif hasattr(value, "__wrapped__"):  # a function that is compiled, cached, ...
+        inside(value.__wrapped__)
+    elif hasattr(value, "__dict__"):
+        inside({name: item for name, item in vars(value).items() if not isinstance(item, types.ModuleType)})
+    else:
+        raise TypeError(f"a fingerprint cannot be taken of {kind.__module__}.{kind.__qualname__}, whose parts cannot be seen")
+    write(b")")
+
+
+def _function(write, value, inside) -> None:
+    write(f"(function {_name(value)} ".encode())
+    if isinstance(value, types.MethodType):
+        inside(value.__self__)
+        value = value.__func__
+    inside((value.__defaults__, value.__kwdefaults__))
+    for cell in value.__closure__ or ():
+        inside(cell.cell_contents)
+    if not _of_a_library(value):
+        inside(value.__code__)
+        package = __name__.partition(".")[0]
+        if value.__module__ is None or value.__module__.partition(".")[0] != package:  # the version stands for our own
+            for name in sorted(_globals(value.__code__) & set(value.__globals__)):
+                inside((name, value.__globals__[name]))
+    write(b")")
+
+
+def _globals(code) -> set[str]:
+    """The names that a function, or one within it, may read from its module."""
+    return set(code.co_names).union(*(_globals(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+
+
+def _of_a_library(value) -> bool:
+    # by the file of the code: the module of what a notebook defines is called as the library that runs it
+    return value.__code__.co_filename.startswith(_LIBRARIES)
+
+
+def _name(value) -> str:
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"

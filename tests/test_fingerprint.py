@@ -1,0 +1,72 @@
+"""Two parameters have one fingerprint if and only if they hold the same things, in every process."""
+
+import functools
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import quenched as qn
+from quenched.studies import fingerprint
+
+SLOPE = 2.0
+
+
+def linear(x):
+    return SLOPE * x
+
+
+def made(slope, code):
+    """A function of a module of its own, as a user's script would hold it."""
+    space = {"__name__": "__main__", "SLOPE": slope, "np": np}
+    exec(code, space)
+    return space["f"]
+
+
+MIXTURE = functools.partial(qn.laws.mixture, [0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]])
+DISTINCT = {
+    "int": 1, "float": 1.0, "text": "1", "none": None, "true": True, "list": [1.0], "nested": [[1.0]],
+    "array": np.array([1.0]), "float32": np.array([1.0], np.float32), "column": np.array([[1.0]]), "nan": np.array([np.nan]),
+    "dict": {"a": 1.0}, "other key": {"b": 1.0}, "mixture": MIXTURE(), "labels": MIXTURE(labels=[-1, 1]),
+    "covariances": MIXTURE(covariances=[0.5, 1.0]), "numpy": np.tanh, "jax": jnp.tanh, "function": linear,
+    "twice": made(2.0, "f = lambda x: SLOPE * x"), "thrice": made(3.0, "f = lambda x: SLOPE * x"),
+    "plus": made(2.0, "f = lambda x: SLOPE + x"), "of numpy": made(2.0, "f = lambda x: np.cos(x)"),
+    "also of numpy": made(2.0, "f = lambda x: np.sin(x)"), "default": made(2.0, "def f(x, a=1.0): return x"),
+    "other default": made(2.0, "def f(x, a=2.0): return x"), "partial": functools.partial(linear, 1.0),
+    "closure": made(2.0, "f = (lambda a: lambda x: a * x)(1.0)"),
+    "other closure": made(2.0, "f = (lambda a: lambda x: a * x)(2.0)"),
+    "inner": made(2.0, "f = lambda x: [1.0 for _ in x]"), "other inner": made(2.0, "f = lambda x: [2.0 for _ in x]"),
+    "recursive": made(2.0, "def f(x): return f(x - 1)"),
+}  # fmt: skip
+
+
+def test_different_things_differ():
+    prints = {name: fingerprint(value) for name, value in DISTINCT.items()}
+    assert len(set(prints.values())) == len(prints), prints
+
+
+def test_equal_things_agree():
+    assert fingerprint(MIXTURE()) == fingerprint(MIXTURE())
+    assert fingerprint(np.arange(6.0).reshape(2, 3).T) == fingerprint(np.arange(6.0).reshape(2, 3).T.copy())
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    code = "def f(x):\n    return SLOPE * x"
+    assert fingerprint(made(2.0, code)) == fingerprint(made(2.0, code))
+    problem = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1)
+    before = fingerprint(problem)
+    _ = problem.model  # what is computed on the way is no parameter
+    assert fingerprint(problem) == before == fingerprint(problem.replace(alpha=1.0)) != fingerprint(problem.replace(alpha=2.0))
+
+
+def test_another_process_agrees():
+    names = [name for name, value in DISTINCT.items() if name != "function"]  # which is of this file
+    code = f"import test_fingerprint as t; print([t.fingerprint(t.DISTINCT[name]) for name in {names!r}])"
+    directory = __file__.rpartition("/")[0]
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=directory, check=True).stdout
+    assert out.strip() == repr([fingerprint(DISTINCT[name]) for name in names])
+
+
+def test_what_cannot_be_seen_is_refused():
+    with pytest.raises(TypeError, match="a fingerprint cannot be taken of builtins.generator"):
+        fingerprint(x for x in [1])
