@@ -7,7 +7,7 @@ PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 # Two processes: most of the time is compilation, which takes one core. Each may need 4 GB.
 TWICE ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo test test-slow test-thorough lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/quenched demo
@@ -17,7 +17,11 @@ test: lint
 	$(PYTEST) $(TWICE) --ignore=tests/test_imports.py
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) $(TWICE) -m slow
+	$(PYTEST) $(TWICE) -m "slow and not thorough"
+
+# PART=1/6 runs a sixth of them.
+test-thorough: $(VENV)/.installed-test
+	$(PYTEST) $(TWICE) -m thorough $(if $(PART),--part $(PART))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -28,6 +28,31 @@ def pytest_configure(config):
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 
+# Examples of docstrings that take as long as slow tests.
+_LONG_EXAMPLES = ("Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "SequenceProblem", "find_transition", "landscape")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", metavar="K/N", help="only the K-th of N parts of the tests, every N-th one")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.endswith(tuple(f".{name}" for name in _LONG_EXAMPLES)):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_collection_modifyitems_part(config, items):
+    """After -m has had its say."""
+    if config.option.part:
+        number, count = map(int, config.option.part.split("/"))
+        kept = items[number % count :: count]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 @pytest.fixture
 def x64():
     """A float64 scope, for tests that call JAX-level functions themselves."""

@@ -40,6 +40,7 @@ def test_linear_baseline():
     assert unequal.linear_attention_mse() == pytest.approx(0.49 * (mixed.var(0) * np.square([0.4, 0.5, 0.6])).sum(), rel=5e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_semantic_branch():
     """The published row, the two expressions of the energy, and the inequality of the overlaps."""
@@ -114,6 +115,7 @@ def test_the_risk_of_the_experiment_is_the_mean_square_error():
     assert gradient[3] == pytest.approx(numeric, rel=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("alpha", "omega", "branch", "row"),
@@ -154,6 +156,7 @@ def deviations(theory, trials, dim):
     return {k: (np.ravel(trials[k].mean)[0] - v) / np.ravel(trials[k].standard_error)[0] for k, v in made.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "branch", "dim"),
@@ -175,6 +178,7 @@ def test_theory_meets_training(problem, branch, dim):
         assert abs(found[name]) < room, found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_transition_and_crossing():
     """alpha_c and alpha_l at omega = 0.3 as published, within the uncertainties."""
@@ -196,6 +200,7 @@ def test_solutions_go_back_and_forth():
     assert jnp.shape(s["q"]) == (2,) and np.shape(s["Q"]) == ()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradients(name="token_std"):
     """By the implicit function theorem, of the lowest branch, against differences."""

@@ -154,6 +154,7 @@ def test_published_numbers(name):
     np.testing.assert_allclose(values(solution), wanted, atol=1.2e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JUMPING)
 def test_published_numbers_where_the_proximal_operator_jumps(name):
@@ -170,6 +171,7 @@ def test_without_noise_the_linear_bottleneck_is_principal_component_analysis():
     np.testing.assert_allclose(found, [0.970414201, 0.836660027, -0.999124681, -1.688520710], atol=2e-8)
 
 
+@pytest.mark.slow
 def test_many_samples_minimise_the_population_error():
     """alpha = 1000 at fixed weight decay, and the one-dimensional minimisation of the limit."""
     problem = opposite(0.1, alpha=1000.0, noise=0.5, weight_decay=0.1)
@@ -188,6 +190,7 @@ def test_many_samples_minimise_the_population_error():
     assert min(map(excess, grid)) < float(solution["test_mse_excess"])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_rotated_covariances_are_the_same_problem():
     """The dense route against the atoms, in a basis that is turned."""
@@ -246,6 +249,7 @@ def test_the_oracle_is_the_posterior_mean():
     assert oracle(Mixture.of(law), noise)[1] == pytest.approx(gain.mean(), abs=4 * gain.std() / math.sqrt(len(gain)))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_what_a_solution_holds():
     problem = DA(mixture([0.5, 0.3, 0.2], gram=np.eye(3), covariances=[0.1, 0.2, 0.3]), alpha=2.0, noise=0.4, weight_decay=0.1)
@@ -264,6 +268,7 @@ def test_what_a_solution_holds():
     assert "cui2023autoencoders" in problem.cite() and "converged" in repr(solution)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradients_go_through_the_skip_connection():
     problem = opposite(0.1, alpha=1.0, noise=0.3, weight_decay=0.1)
@@ -361,6 +366,7 @@ def test_theory_meets_trained_networks(name):
     assert max(map(abs, away.values())) < 3.0, away
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_second_unit_fits_noise():
     """Two units on two opposite clusters: the second learns nothing of them."""

@@ -62,6 +62,7 @@ def test_a_shifted_test_law():
         solution.average(wrong, law=other)
 
 
+@pytest.mark.slow
 def test_a_test_law_of_other_eigenvalues():
     """Ridge on two eigenvalues, tested where they are exchanged: the mean and the noise of the weights in each of the two."""
     spectra, spread = (np.array([0.5, 1.5]), np.array([1.5, 0.5])), np.full((2, 1, 1), 0.5)
@@ -91,6 +92,7 @@ def test_averages_over_the_training_set():
     assert abs(share - error) < 4 * np.sqrt(error * (1 - error) / 100_000) + 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_training_fields_of_two_tokens():
     pairs = P.Siamese(alpha=3.0, weight_decay=0.6, spectrum=[0.6, 1.0]).solve(init="informed", quadrature_tol=1e-4)
@@ -110,6 +112,7 @@ def test_the_best_weight_decay_of_ridge_is_the_noise():
     assert best.problem.weight_decay == best.value and best.solution["test_mse"] == best.minimum
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_tuning_against_a_grid():
     logistic = P.GeneralizedLinear("logistic", "sign", alpha=2.0, weight_decay=0.1, noise=0.3)
@@ -119,6 +122,7 @@ def test_tuning_against_a_grid():
     assert int(np.argmin(errors)) == 4 and best.minimum <= min(errors) + 1e-12
 
 
+@pytest.mark.slow
 def test_an_edge_is_marked_and_nonsense_refused():
     assert RIDGE.tune("weight_decay", minimize="test_mse", between=(1.0, 10.0)).at_edge
     for bad, sentence in (
@@ -130,6 +134,7 @@ def test_an_edge_is_marked_and_nonsense_refused():
             RIDGE.tune(**bad)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradients_by_name():
     slopes = RIDGE.gradient("test_mse", ("alpha", "weight_decay", "noise"))

@@ -419,6 +419,7 @@ def test_regression_on_actual_networks():
     assert abs(values.mean() - p.ridge().test_mse) < 3.0 * error + 4.0 * p.ridge().test_mse / 400
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_noisy_anisotropic_constant_and_deep_targets_on_actual_networks():
     for p in (target_b(alpha=2.5, d=400), target_c(), target_d()):

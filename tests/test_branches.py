@@ -203,6 +203,7 @@ def test_the_slope_diverges_at_a_spinodal():
     assert 9.0 < slopes[1] / slopes[0] < 11.0
 
 
+@pytest.mark.slow
 def test_a_branch_that_grows_out_of_another_ends_there():
     transition = qn.find_transition(CLUSTERS, between=STARTS, bracket=(0.03, 2.0), points=4)
     (end,) = transition.spinodals

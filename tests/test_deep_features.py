@@ -62,6 +62,7 @@ def test_ridge_as_published(name):
         assert number is None or abs(value - number) < 1.1e-6 * max(1.0, number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("G", marks=pytest.mark.slow), "one layer shared", "rainbow"])
 def test_the_engine_and_the_closed_form_agree(name):
     problem = ridge_problem(name)
@@ -477,6 +478,7 @@ def test_feature_law_of_functions_equals_its_gradient(x64):
         np.testing.assert_allclose(mine, general, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_gradient_and_a_saved_solution(tmp_path):
     problem = ridge_problem("A")
     slope = problem.gradient("test_mse", "weight_decay")
@@ -536,6 +538,7 @@ def deviations(problem, trials, names):
     return found
 
 
+@pytest.mark.slow
 def test_a_small_experiment_with_actual_networks():
     problem = ridge_problem("D", learner=net([250], "relu", 200), target=net([250], "tanh", 200))
     trials = problem.simulate(seeds=6, test_samples=4000)

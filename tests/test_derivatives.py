@@ -12,6 +12,7 @@ import quenched as qn
 LOGISTIC = qn.problems.GeneralizedLinear("logistic", "sign", alpha=2.0, weight_decay=0.5, noise=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha", "weight_decay", "noise"])
 def test_gradient_against_finite_differences(name):
     slope = LOGISTIC.gradient("test_error", name, tol=1e-11)
@@ -28,6 +29,7 @@ def test_gradient_from_outside_any_float64_scope():
     assert not jax.config.jax_enable_x64 and jnp.ones(1).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradient_in_params():
     def loss(h, label, params):
         return jax.nn.softplus(-params["slope"] * label * h[0, 0])
@@ -63,6 +65,7 @@ def test_threads_give_the_same_numbers():
     assert serial == threaded
 
 
+@pytest.mark.slow
 def test_a_mapped_grid_gives_the_same_numbers():
     problems = [LOGISTIC.replace(alpha=a) for a in np.geomspace(0.5, 5.0, 12)]
     many = qn.problems.solve_many(problems)

@@ -74,12 +74,16 @@ def test_softmax_mixture():
     judge([deviations(problem.replace(alpha=a), dim=500) for a in (1.0, 2.0, 4.0)])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_phase_retrieval():
     problem = P.PhaseRetrieval(alpha=3.0, weight_decay=0.2, noise=0.04)
     options = dict(solve={"init": "informed", "quadrature_tol": 1e-4}, simulate={"init": "informed"})
     judge([deviations(problem.replace(alpha=a), dim=800, **options) for a in (2.5, 3.0, 5.0)])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_committee():
     """Beyond the specialisation transition, where unit a learns target a."""
     problem = P.Committee(2, 2, "erf", alpha=8.0, weight_decay=0.3, noise=0.09)
@@ -87,6 +91,8 @@ def test_committee():
     judge([deviations(problem.replace(alpha=a, weight_decay=w), dim=400, **options) for a, w in [(8, 0.3), (10, 0.3), (12, 0.5)]])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["square", "huber"])
 def test_a_teacher_that_is_not_linear(loss):
     def bent(x):
@@ -97,6 +103,8 @@ def test_a_teacher_that_is_not_linear(loss):
     judge([deviations(problem.replace(alpha=a), dim=500, **options) for a in (1.0, 2.0, 4.0)])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_siamese():
     problem = P.Siamese(alpha=3.0, weight_decay=0.6, spectrum=[0.6, 1.0])
     options = dict(solve={"init": "informed", "quadrature_tol": 1e-4}, simulate={"init": "informed"})

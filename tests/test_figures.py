@@ -137,6 +137,7 @@ def test_a_trained_network_must_lie_below_kernel_and_plateau(network, passed):
     assert drawn(kernel_staircase, data) == 1
 
 
+@pytest.mark.slow
 def test_one_step_expressivity_knows_its_floors(monkeypatch):
     """Spikes of 1, 2, 3 and a pair of opposite ones, for sin(2x); tanh makes nothing that is even, relu does."""
     module = one_step_expressivity
@@ -178,6 +179,7 @@ AXES = {deep_rf: 2, implicit_regularisation: 4, rainbow: 2, trained_features: 1,
 AXES |= {one_step_learning_curve: 2, one_step_spectrum: 2, one_step_expressivity: 3, one_step_equivalence: 4, online_committee: 2}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("module", AXES)
 def test_figures_of_features_agree_with_trained_readouts(module, tmp_path):

@@ -69,6 +69,7 @@ def test_proximal_operator_is_the_minimiser(fn):
     assert abs(float(envelope(0.7, 0.0, 1.0)[0]) - float(at(0.7, 1.0))) < 1e-15  # V = 0: the loss itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("omega", [-2.0, 0.1, 0.35, 0.9, 3.0])
 def test_derivatives_in_all_arguments_also_where_the_kink_moves(omega):
     """First and second derivatives of the envelope; the kink at h = tau holds the proximal operator for omega near it."""
@@ -85,6 +86,7 @@ def test_derivatives_in_all_arguments_also_where_the_kink_moves(omega):
     np.testing.assert_allclose(hessian, np.array(numeric), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_what_is_told_from_a_look():
     labels = np.array([-1.0, 1.0])
     scalar = {fn: look(Loss(fn, scalar=True), labels, {}, PARAMS) for fn in (absolute, hinge, huber, tube, pinball)}
@@ -102,6 +104,8 @@ def test_smooth_and_non_convex_losses_are_left_as_they_are():
         assert loss.kinks is None and loss.moreau is None
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fn", "name", "target"),
     [
@@ -118,6 +122,7 @@ def test_written_by_hand_is_as_good_as_named(fn, name, target):
         assert mine[observable] == pytest.approx(known[observable], rel=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradient_in_a_parameter_of_the_loss():
     """In a parameter with which a kink moves."""
@@ -154,6 +159,7 @@ def test_interior_point_agrees_with_a_support_vector_regression():
     assert fit.free.item() == pytest.approx(reference.intercept_[0], abs=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(("fn", "target"), [(pinball, "linear")])
 def test_theory_meets_training(fn, target):

@@ -52,6 +52,7 @@ def test_picture():
     assert "held" in ax.get_xlabel()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_attention_has_two_minima_and_a_barrier():
     """Near the transition both branches are minima of one curve, equally deep, and the barrier lies between."""

@@ -50,6 +50,7 @@ def test_digits_at_every_size_and_penalty():
     assert abs(np.mean(peaks) - grid[::4][np.argmax(truth)]) <= 12
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [10, 2])
 def test_error_rates_over_draws(classes):

@@ -84,6 +84,7 @@ def test_uneven_rows_have_the_kappa_of_their_population(p):
         assert loo.demand(600.0, loo.freedom(a).kappa, df1)[0] == pytest.approx(kappa * df1[0] / doubled, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [60, 300])
 def test_uneven_rows_are_foreseen(p):
     """150 rows of scale 0.2 and 1.8 tell what 75 and 600 of them will do."""

@@ -37,6 +37,7 @@ def tanh_alone(h, target):
     return 0.5 * (h[0, 0] - jnp.tanh(target[0, 0])) ** 2
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(("noise", "loss", "params"), [(0.0, tanh_alone, {}), (0.3, tanh_and_noise, {"noise": 0.3})])
 def test_the_same_problem_stated_twice(noise, loss, params):

@@ -90,6 +90,7 @@ TABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TABLE)
 def test_errors_of_the_table(case):
     iso, refined, finite, p = TABLE[case]

@@ -155,6 +155,7 @@ def test_an_observable_that_is_none():
 GLM_, PHASE = P.GeneralizedLinear(**GLM), P.PhaseRetrieval(alpha=2.0, weight_decay=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("use", "known"),
     [
@@ -181,6 +182,7 @@ def test_unknown_arguments_are_named_and_the_known_ones_listed(use, known):
         use()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("use", "name"),
     [

@@ -14,6 +14,7 @@ def maps():
         return sum(1 for _ in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory maps")
 def test_programs_are_forgotten_when_maps_run_short():
     make_room()

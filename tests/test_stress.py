@@ -34,6 +34,7 @@ def solve(problem, **options):
 # ---- a label that jumps in the target ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sign_in_the_loss_is_a_sign_in_the_response():
     problem = qn.SequenceProblem(
         ISOTROPIC, lambda h, target: logistic(jnp.sign(target[0, 0]) * h[0, 0]), 2.0, 0.1,
@@ -51,6 +52,7 @@ def test_a_sign_in_the_loss_is_a_sign_in_the_response():
     np.testing.assert_allclose(found["gap"], stated["q"] + 1.0 - 2.0 * stated["theta"] * np.sqrt(2.0 / np.pi), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_jump_where_a_parameter_says_and_its_derivative():
     problem = qn.SequenceProblem(
         ISOTROPIC, lambda h, target, params: logistic(jnp.where(target[0, 0] > params["level"], 1.0, -1.0) * h[0, 0]), 2.0, 0.1,
@@ -82,6 +84,7 @@ def test_a_jump_across_two_targets_is_found_and_marked():
 # ---- three tokens with a target ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_three_tokens_spend_no_dimension_on_targets_that_are_not_read():
     from quenched.limit.model import as_numbers
     from quenched.limit.quadratures import scheme
@@ -112,6 +115,7 @@ def test_three_tokens_with_a_label_that_jumps():
 # ---- continuous labels that share one atom -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_twenty_nodes_of_a_continuous_label_share_one_atom():
     """Inputs of a random scale, uniform on [0.1, 2.1]: Gauss nodes of the scale's own law."""
 
@@ -173,6 +177,7 @@ def test_ridge_without_weight_decay(alpha, weight_decay):
     np.testing.assert_allclose(solution["test_mse"], ridge_error(alpha, weight_decay, 0.1), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1.0, 3.0])
 def test_logistic_regression_of_separable_data_becomes_the_maximum_margin(alpha):
     """Labels of a linear rule are separable at every alpha. As weight decay vanishes q diverges like the square of a logarithm, the

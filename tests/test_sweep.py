@@ -62,6 +62,7 @@ def test_a_sweep_survives_netcdf(curve, tmp_path):
         assert back.attrs == curve.attrs
 
 
+@pytest.mark.slow
 def test_points_that_fail_are_marked_listed_and_warned_of_once(ridge):
     logistic = qn.problems.GeneralizedLinear("logistic", "sign", alpha=1.0, weight_decay=0.1)
     with pytest.warns(UserWarning, match="2 points failed: alpha=0.5: not converged") as caught:
@@ -91,6 +92,7 @@ def test_a_point_that_refuses_does_not_stop_the_sweep():
         qn.sweep(problem, {"alpha": [0.1, 0.2]})
 
 
+@pytest.mark.slow
 def test_words_and_progress(ridge):
     seen = []
     data = qn.sweep(ridge, {"loss": ["square", "huber"]}, progress=lambda *step: seen.append(step))

@@ -79,6 +79,7 @@ def test_two_classes(loss, alpha, weight_decay, expected):
     agrees(P.MixtureClassification(loss, TWO, alpha, weight_decay).solve(tol=1e-10), expected, rtol=5e-6)  # six digits printed
 
 
+@pytest.mark.slow
 def test_trained_intercept_both_ways():
     """The row with an intercept, as a free mean direction and as a trained scalar of the loss."""
     expected = dict(q=(1.109591, 1.150580), Q=1.397180, free_energy=0.461567)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import html
 import importlib
+import os
 import pathlib
 import re
 import time
 import traceback
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import plotting
+from ..numerics import cache
 from ..plotting.page import embedded, page, settings
+from ..studies.executors import results_of_processes
 from . import FIGURES
 from .check import FAR, NEAR, Check
 
@@ -42,24 +46,49 @@ class Section(NamedTuple):
     seconds: float
 
 
-def build(out="quenched-report", *, quick: bool = False, progress=None, names=None) -> Page:
+def build(out="quenched-report", *, quick: bool = False, progress=None, names=None, processes: int | None = None) -> Page:
     """Compute figures and write ``index.html``, with a PNG and a CSV of each beside it.
 
     The page is written anew as each figure ends, so that an interrupted report leaves what there is. A figure that fails is told
     on the page, and the others go on.
 
     Parameters: ``out`` a directory (made if missing); ``names`` of the figures (default: all); ``quick`` smaller
-    sizes; ``progress(done, total, what)``. Returns a :class:`Page`.
+    sizes; ``progress(done, total, what)``; ``processes`` that compute figures side by side, None: one a core. Returns a
+    :class:`Page`.
     """
     out, names = pathlib.Path(out), FIGURES if names is None else tuple(names)
     start, sections = time.perf_counter(), {}
     path = write(out, sections, names, quick, 0.0)
-    for number, name in enumerate(names, start=1):
-        sections[name] = compute(name, quick, out, _headed(progress, f"figure {number} of {len(names)}, {name}"))
+    for name, section in _computed(names, quick, out, progress, (os.cpu_count() or 1) if processes is None else processes):
+        sections[name] = section
         write(out, sections, names, quick, time.perf_counter() - start)
-    lines = [f"{'ok  ' if s.passed else 'FAIL'} {s.title}: {s.text} ({s.seconds:.0f} s)" for s in sections.values()]
+        if progress is not None:
+            progress(len(sections), len(names), name)
+    found = [sections[name] for name in names]
+    lines = [f"{'ok  ' if s.passed else 'FAIL'} {s.title}: {s.text} ({s.seconds:.0f} s)" for s in found]
     passed = all(section.passed for section in sections.values())
     return Page(path, passed, "\n".join([*lines, f"The report lies in {path.resolve()}"]))
+
+
+def _computed(names, quick, out, progress, processes):
+    """(name, section) of each figure, as they end."""
+    if processes == 1 or len(names) == 1:
+        for number, name in enumerate(names, start=1):
+            yield name, compute(name, quick, out, _headed(progress, f"figure {number} of {len(names)}, {name}"))
+        return
+    if progress is not None:
+        progress(0, len(names), f"{processes} at a time")
+    calls = {name: (_compute_apart, name, quick, out) for name in names}
+    for name, end in results_of_processes(calls, count=processes):
+        yield name, end if isinstance(end, Section) else _failed(name, name, end, 0.0)
+
+
+def _compute_apart(name, quick, out) -> Section:
+    """:func:`compute` in a process of its own, as the command line would."""
+    cache.enable()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is part of what is shown
+        return compute(name, quick, out)
 
 
 def compute(name: str, quick: bool, out, progress=None) -> Section:
@@ -75,11 +104,14 @@ def compute(name: str, quick: bool, out, progress=None) -> Section:
         seconds = time.perf_counter() - clock
         return Section(name, title, _body(module, data, verdict, picture, panels, seconds), verdict.passed, verdict.text, seconds)
     except Exception as error:  # whatever it is, the other figures are not to blame
-        text = f"it could not be computed, {type(error).__name__}: {error}"
-        where = html.escape("".join(traceback.format_exception(error, limit=-3)))
-        where = f'<details><summary>Where</summary><pre class="scroll">{where}</pre></details>'
-        body = f'<p class="failed">{html.escape(text)}</p>{where}'
-        return Section(name, title, body, False, text, time.perf_counter() - clock)
+        return _failed(name, title, error, time.perf_counter() - clock)
+
+
+def _failed(name, title, error, seconds) -> Section:
+    text = f"it could not be computed, {type(error).__name__}: {error}"
+    where = html.escape("".join(traceback.format_exception(error, limit=-3)))
+    where = f'<details><summary>Where</summary><pre class="scroll">{where}</pre></details>'
+    return Section(name, title, f'<p class="failed">{html.escape(text)}</p>{where}', False, text, seconds)
 
 
 def write(out, sections: dict[str, Section], names, quick: bool, seconds: float) -> pathlib.Path:
