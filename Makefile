@@ -19,7 +19,7 @@ test: lint
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) $(TWICE) -m "slow and not thorough"
 
-# PART=1/6 runs a sixth of them.
+# PART=1/12 runs a twelfth of them.
 test-thorough: $(VENV)/.installed-test
 	$(PYTEST) $(TWICE) -m thorough $(if $(PART),--part $(PART))
 

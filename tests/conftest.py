@@ -29,7 +29,9 @@ def pytest_configure(config):
 
 
 # Examples of docstrings that take as long as slow tests.
-_LONG_EXAMPLES = ("Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "SequenceProblem", "find_transition", "landscape")
+_LONG_EXAMPLES = (
+    "Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "SequenceProblem", "find_transition", "landscape",
+)  # fmt: skip
 
 
 def pytest_addoption(parser):

@@ -59,6 +59,7 @@ def test_semantic_branch():
     assert s["free_energy"] + shift["free_energy"] == pytest.approx(0.003631, abs=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_nodes_that_are_images_of_one_another_are_merged():
     """The average over the merged nodes is that over all; the symmetries are those of the sector."""
@@ -139,6 +140,7 @@ def test_published_rows(alpha, omega, branch, row):
         assert s["test_mse"] > s.problem.linear_attention_mse()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_large_samples_reach_the_minimum_of_the_population_error():
     s = solved(200.0, 0.3, "positional")
@@ -189,6 +191,7 @@ def test_transition_and_crossing():
     assert alpha == pytest.approx(1.493, abs=0.003 + error) and error < 0.02
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_solutions_go_back_and_forth():
     """Overlaps by token are what a solve starts from again; a warm start stays on its branch."""

@@ -145,6 +145,7 @@ def values(solution):
 QUICK = ("A .1", "D", "J")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in TABLE])
 @pytest.mark.slow
 def test_published_numbers(name):
@@ -278,6 +279,7 @@ def test_gradients_go_through_the_skip_connection():
         assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_sweep_starts_where_a_solve_does():
     problem = opposite(0.1, alpha=1.0, noise=0.3, weight_decay=0.1)
@@ -349,6 +351,7 @@ CASES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_theory_meets_trained_networks(name):
@@ -381,6 +384,7 @@ def test_a_second_unit_fits_noise():
         assert abs(float(measured.mean) - float(theory[name])) < 3 * error, name
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_digits_side_by_side():
     """Theory on the moments of two classes of images, a Gaussian surrogate, and training on the images themselves."""

@@ -29,6 +29,7 @@ def wrong(h, label):
     return label * h[0, 0] < 0
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_boolean_observables_are_exact_at_the_jump():
     solution = PROBLEM.solve()
@@ -38,6 +39,7 @@ def test_boolean_observables_are_exact_at_the_jump():
     assert abs(solution.average(wrong) - expected) < 1e-12
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_shifted_test_law():
     """Other class proportions and variances: closed form, and fresh data of that law for networks trained on the old one."""
@@ -79,6 +81,7 @@ def test_a_test_law_of_other_eigenvalues():
     assert found["q"] == pytest.approx(np.mean(spectra[1] * (mean**2 + q_hat * spectra[0] * inverse**2)), rel=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_averages_over_the_training_set():
     solution = PROBLEM.solve()
@@ -105,6 +108,7 @@ def test_training_fields_of_two_tokens():
 RIDGE = P.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=1.0, noise=0.3)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_best_weight_decay_of_ridge_is_the_noise():
     best = RIDGE.tune("weight_decay", minimize="test_mse")
@@ -144,6 +148,7 @@ def test_gradients_by_name():
     np.testing.assert_allclose(m, (high - low) / 2e-4, rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_boolean_of_two_tokens_that_jumps_in_both():
     """h_0 h_1 < 0 of two tokens with means: a sum of products of normal probabilities."""
@@ -159,6 +164,7 @@ def test_a_boolean_of_two_tokens_that_jumps_in_both():
     np.testing.assert_allclose(solution["differ"], expected, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_observables_that_step_are_exact_whatever_their_type():
     """The error rate as a boolean, as numbers of two values, and as signs: one and the same."""

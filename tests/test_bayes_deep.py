@@ -263,6 +263,7 @@ def test_the_square_loss_on_labels():
     assert min(nearby) > features.test_error > p.solve()["test_error"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("loss", "rows"),
     [
@@ -285,6 +286,7 @@ def test_a_sweep_over_samples():
     np.testing.assert_allclose(grid["test_mse"], [float(target_a(alpha=a).solve()["test_mse"]) for a in (0.5, 2.0)], rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_best_weight_decays_of_classifiers():
     p = target_a("classification")
@@ -295,6 +297,7 @@ def test_best_weight_decays_of_classifiers():
     check(errors[1], 0.335061)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "want"),
@@ -305,6 +308,7 @@ def test_classifiers_of_target_b(loss, want):
     check(found, want)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_students_by_the_engine_agree_with_closed_forms():
     p = target_b("classification", 1.2)
@@ -377,6 +381,7 @@ def deviations(trials, theory):
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_small_experiment():
     p = target_a(alpha=1.0, d=150, noise=0.1)
@@ -396,6 +401,7 @@ def adjusted(p, trials, name, theory):
     return values
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_regression_on_actual_networks():
     p = target_a(alpha=1.0, d=400)
@@ -432,6 +438,7 @@ def test_noisy_anisotropic_constant_and_deep_targets_on_actual_networks():
         assert max(found.values()) < 3.0, found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_classification_on_actual_networks():
     p = target_b("classification", 2.0, d=400, spectrum=None)

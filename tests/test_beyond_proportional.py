@@ -88,6 +88,7 @@ def deviations(trials, theory):
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_kernels_beyond_the_proportional_regime():
     for depth, n in ((1, 1274), (2, 637)):
@@ -101,6 +102,7 @@ def test_kernels_beyond_the_proportional_regime():
             assert abs(values.mean() - want) < 3.0 * values.std(ddof=1) / np.sqrt(8) + 2.0 * want / 50, (depth, name)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_quadratic_networks_by_message_passing():
     for k, alpha, noise in ((0.5, 0.3, 0.25), (1.0, 0.4, 0.1)):

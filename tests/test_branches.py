@@ -178,6 +178,7 @@ def test_no_crossing_names_the_lower_branch():
 # ---- ends -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_spinodal_is_where_the_branch_turns_back():
     transition = qn.find_transition(CLUSTERS, "weight_decay", between=STARTS, bracket=(0.2, 1.4), points=4)
@@ -326,6 +327,7 @@ def test_entries_of_params_are_parameters():
 # ---- problems of the catalogue --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_phase_retrieval_within_its_uncertainty():
     """On a coarse quadrature the transition is off by two per cent, and says so: finer energies cross within the uncertainty."""

@@ -204,6 +204,7 @@ CASES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_free_energy_is_stationary(name, x64):
@@ -264,6 +265,7 @@ def test_evaluate_names_every_equation():
 # ---- symmetries ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_units_that_learn_the_same():
     """Two ridge regressions on the same outcomes: q and all of theta are those of one, and singular (both units are equal)."""

@@ -61,6 +61,8 @@ def test_generalised_linear(loss, target, noise):
     judge([deviations(problem.replace(alpha=a, weight_decay=w), dim=500) for a, w in points])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["logistic", "hinge", "square"])
 @pytest.mark.parametrize("intercept", [False, True])
 def test_binary_mixture(loss, intercept):
@@ -69,6 +71,8 @@ def test_binary_mixture(loss, intercept):
     judge([deviations(problem.replace(alpha=a, weight_decay=w), dim=600, seeds=10) for a, w in points])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_softmax_mixture():
     problem = P.MixtureClassification("softmax", THREE, alpha=2.0, weight_decay=0.2)
     judge([deviations(problem.replace(alpha=a), dim=500) for a in (1.0, 2.0, 4.0)])
@@ -111,6 +115,8 @@ def test_siamese():
     judge([deviations(problem.replace(alpha=a, weight_decay=w), dim=600, **options) for a, w in [(2, 0.6), (3, 0.6), (4, 0.9)]])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_inputs_of_random_scale():
     """A problem outside the catalogue: every input has its own scale (a continuous label on quadrature nodes)."""
     scale, weight = qn.laws.nodes.lognormal(12, sigma=0.5)
@@ -122,6 +128,8 @@ def test_inputs_of_random_scale():
     judge([deviations(problem.replace(alpha=a), dim=500) for a in (1.0, 2.0, 4.0)])
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_training_fields():
     """The law of the training pre-activations: quantiles against an actual training set, for a hinge loss (an atom at 1)."""
     from quenched.finite.data import draw

@@ -172,7 +172,10 @@ def test_a_table_of_curves_has_the_form_of_a_sweep():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", figures.EXPLORERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.thorough] * (name in ("attention", "online-committee"))) for name in figures.EXPLORERS],
+)
 def test_shipped_explorers(name, tmp_path):
     """They are computed, and nine in ten of the measured numbers lie within four standard errors (and 5%) of the theory."""
     made = explorers.EXPLORERS[name]

@@ -102,6 +102,7 @@ def test_lines_hold_theory_and_experiment():
     assert not all_in_standard_errors(data.assign(test_mse=2.0 * data["test_mse"]), ("test_mse",)).passed
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_depth_regularises_in_the_figures_own_lines(tmp_path):
     """Theory alone: depth lowers the peak of tanh at n = p and raises that of the clipped line; it hurts at the best ridge."""

@@ -173,6 +173,7 @@ def test_phase_retrieval_from_the_truth_and_from_random_starts():
     assert uninformed["free_energy"].mean > 3 * informed["free_energy"].mean
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_committee_from_the_truth():
     def total(h):

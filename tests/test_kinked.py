@@ -69,6 +69,7 @@ def test_proximal_operator_is_the_minimiser(fn):
     assert abs(float(envelope(0.7, 0.0, 1.0)[0]) - float(at(0.7, 1.0))) < 1e-15  # V = 0: the loss itself
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("omega", [-2.0, 0.1, 0.35, 0.9, 3.0])
 def test_derivatives_in_all_arguments_also_where_the_kink_moves(omega):

@@ -50,6 +50,7 @@ def test_the_same_problem_stated_twice(noise, loss, params):
         np.testing.assert_allclose(one[name], two[name], rtol=2e-6, err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_linear_link_is_additive_noise():
     problem = qn.problems.GeneralizedLinear("square", lambda x: x, alpha=2.0, weight_decay=0.1, noise=0.1)
@@ -59,6 +60,7 @@ def test_a_linear_link_is_additive_noise():
     assert abs(problem.gradient("test_mse", "weight_decay")) < 1e-6  # the optimal weight decay is the noise
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradient_in_the_noise():
     problem = qn.problems.GeneralizedLinear("square", jnp.tanh, alpha=2.0, weight_decay=0.3, noise=0.2)
@@ -76,6 +78,7 @@ def test_draws_and_refusals():
         Link(lambda target: target[0]).draw(rng, np.zeros((2, 1, 1)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("link", "theta", "mse"),
     [
@@ -110,6 +113,7 @@ def test_a_target_that_jumps_is_ridge_on_its_moments(link, theta, mse):
         assert wanted == pytest.approx(theta, abs=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_logistic_regression_on_a_target_that_jumps_is_that_on_signs():
     jumping, signs = (qn.problems.GeneralizedLinear("logistic", t, alpha=2.0, weight_decay=0.1) for t in (jnp.sign, "sign"))

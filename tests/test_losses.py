@@ -145,6 +145,7 @@ def at(fn, point):
     return fn(Loss(everything), point["omega"], point["V"], point["extra"])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_derivatives_of_the_envelope():
     """Two tokens, two units: first and second derivatives in all arguments, against central differences and identities."""

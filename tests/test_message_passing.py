@@ -44,6 +44,7 @@ def test_iterates_follow_state_evolution():
     assert np.mean(np.abs(away) <= 3.0) >= 0.95 and np.abs(away).max() < 5.0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", [RIDGE, CLASSES], ids=["ridge", "logistic"])
 @pytest.mark.slow
 def test_state_evolution_ends_at_the_saddle_point(problem):
@@ -72,6 +73,7 @@ def test_fixed_points_are_minimisers(problem):
     assert_fixed_points_are_minimisers(problem, dim=200)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_fixed_points_of_losses_with_more_than_one_unit_token_or_scalar():
     spectrum = qn.laws.SpectralLaw([0.5, 0.5], [(0.6, 1, 0.8), (1.2, 0.7, 0.8)], directions=[(1.5, -1, 0), (-1, 1.5, 0.5)])
@@ -85,6 +87,7 @@ def test_fixed_points_of_losses_with_more_than_one_unit_token_or_scalar():
     assert_fixed_points_are_minimisers(pairs, dim=200, init="informed")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_damping_is_found_where_messages_cycle():
     """A committee from random weights: undamped messages do not settle, damped ones end where gradient descent does."""
@@ -98,6 +101,7 @@ def test_damping_is_found_where_messages_cycle():
     np.testing.assert_allclose(passing["q"], trials.mean["q"], rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_user_written_problem_agrees_with_itself():
     """Theory, experiment and message passing of one problem that is in no catalogue."""

@@ -128,6 +128,7 @@ def test_the_map_of_the_page():
 _SLOW = pytest.mark.slow  # compiles long
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("case", "width"), [("T1", 700), pytest.param("T4", 700, marks=_SLOW), pytest.param("P8", None, marks=_SLOW)]
 )
@@ -174,6 +175,7 @@ def test_several_directions_of_the_page(act, spike, width, errors):
         np.testing.assert_allclose(found.components[:, 2], 0.0, atol=1e-12)  # x_1 x_2 needs an activation that is not odd
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "alpha", "decay", "expected"),
     [
@@ -191,6 +193,7 @@ def test_logistic_regression_on_sampled_spiked_features(arguments, alpha, decay,
     np.testing.assert_allclose([float(solution[name]) for name in ("error", "loss", "train_loss")], expected, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_logistic_regression_of_the_page():
     """L1 and L2. The page's own numbers belong to E|z| = .79983 in place of sqrt(2 / pi) = .79788 (a rule on the jump of the sign):
@@ -276,6 +279,7 @@ def test_interpolation():
     assert peak[1] > 10.0 * max(peak[0], peak[2])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradients_are_those_of_the_solution():
     one = problem(noise=0.1)
@@ -349,6 +353,7 @@ def test_error_floors_of_the_page(row):
 # --- the spectrum -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("case", "p", "edge", "expected"),
     [
@@ -373,6 +378,7 @@ def test_spectra_of_the_page(case, p, edge, expected):
     np.testing.assert_allclose((through.test_mse, through.train_mse), (ridge.test_mse, ridge.train_mse), rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 @pytest.mark.slow
 def test_the_bulk_at_fewer_samples_than_features(alpha):
@@ -380,6 +386,7 @@ def test_the_bulk_at_fewer_samples_than_features(alpha):
     assert density.atom == pytest.approx(1.0 - alpha) and density.mass == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("step", "size", "alpha", "expected"),
     [(3.0, 1.0, 2.0, (2.423787, 0.8453)), pytest.param(1.5, 0.5, 4.0, (0.984310, 0.3416), marks=_SLOW)],
@@ -492,6 +499,7 @@ def test_eigenvalues_of_actual_networks(case):
     np.testing.assert_allclose(values[::-1][: len(predicted)], [o.position for o in predicted], rtol=0.08)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "target", "observable"),

@@ -75,6 +75,7 @@ def test_free_means_and_scalars_move():
     assert np.allclose(shifted.online(0.5, 2.0)["b"], 2.0 - 1.5 * np.exp(-0.5 * path.times), atol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_derivatives_are_those_of_differences():
     def error(learning_rate, noise):
@@ -200,6 +201,7 @@ def shifted_square(h, scalars):
     return 0.5 * (h[0, 0] + scalars["b"] - 2.0) ** 2
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_derivatives_at_kinks_are_refused():
     problem = qn.SequenceProblem(qn.laws.single(), kinked_square, 1.0, 0.1)
@@ -239,6 +241,7 @@ def test_labels_by_sign_learn_as_sgd_of_its_own_does():
     assert np.all(np.abs(mean - theory) < 3.0 * error + 2.0 / d), (mean, theory, error)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_link_that_jumps_is_a_label():
     jumping, named = (
@@ -269,7 +272,7 @@ def test_an_autoencoder_of_clusters_learns_as_actual_sgd_does():
     problem = qn.problems.DenoisingAutoencoder(law, alpha=1.0, noise=0.4, weight_decay=0.1)
     path = problem.online(0.3, np.linspace(0.0, 6.0, 9), 0.1, {"Q": 0.4, "m": [[0.3], [-0.3]]})
     assert path["test_loss"][-1] < path["test_loss"][0]
-    trials = path.simulate(dim=500, seeds=8, test_samples=0)
+    trials = path.simulate(dim=500, seeds=24, test_samples=0)  # eight may all lie on one side
     assert outside(path, trials, ("q", "m", "Q"), shift=2.0 / 500) <= 0.05
 
 

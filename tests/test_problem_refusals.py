@@ -99,6 +99,7 @@ def test_options_of_solve(bad):
         P.GeneralizedLinear(**GLM).solve(**bad)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_too_few_steps_are_marked_warned_and_thrown():
     problem = P.GeneralizedLinear(**GLM)
@@ -189,7 +190,7 @@ def test_unknown_arguments_are_named_and_the_known_ones_listed(use, known):
         (lambda: qn.sweep(P.GeneralizedLinear, {"alpha": [1.0]}), "problem"),
         (lambda: qn.sweep(GLM_, ["alpha"]), "over"),
         (lambda: qn.sweep(GLM_, {"alpha": [1.0]}, simulate=100), "simulate"),
-        (lambda: qn.sweep(GLM_, {"alpha": [1.0]}, progress=True), "progress"),
+        (lambda: qn.sweep(GLM_, {"alpha": [1.0]}, progress=1), "progress"),
         (lambda: GLM_.simulate(dim=20, progress=True), "progress"),
         (lambda: P.GeneralizedLinear("square", "linear", 1.0, 0.1).simulate(dim=20, init="warm"), "init"),
         (lambda: qn.find_transition(GLM), "problem"),

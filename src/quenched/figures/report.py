@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import plotting
 from ..numerics import cache
+from ..numerics.programs import hasty
 from ..plotting.page import embedded, page, settings
 from ..studies.executors import results_of_processes
 from . import FIGURES
@@ -79,7 +80,7 @@ def _computed(names, quick, out, progress, processes):
     if progress is not None:
         progress(0, len(names), f"{processes} at a time")
     calls = {name: (_compute_apart, name, quick, out) for name in names}
-    for name, end in results_of_processes(calls, count=processes):
+    for name, end in results_of_processes(calls, count=processes, flags=hasty() if quick else ""):
         yield name, end if isinstance(end, Section) else _failed(name, name, end, 0.0)
 
 

@@ -7,12 +7,21 @@ units, a notebook left open. JAX never forgets a program by itself.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 
 import jax
 
 _MAPS, _ALLOWED = "/proc/self/maps", "/proc/sys/vm/max_map_count"
 _compiled = [True]  # whether something was compiled since maps were last counted
+
+
+def hasty() -> str:
+    """Flags of XLA with which it compiles fastest, to slower code: for programs that run for less than they are compiled."""
+    flags = ["--xla_backend_optimization_level=0"]
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that a version does not know is fatal
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(flags)
 
 
 def _note(event: str, duration: float, **_) -> None:

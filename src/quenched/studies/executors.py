@@ -9,21 +9,23 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
 
 
-def processes(count: int | None = None) -> ProcessPoolExecutor:
+def processes(count: int | None = None, flags: str = "") -> ProcessPoolExecutor:
     """An executor of ``count`` processes (None: one a core), started afresh, with one thread for linear algebra and one for XLA.
+
+    ``flags``: further flags of XLA.
 
     >>> with processes(1) as pool:
     ...     pool.submit(abs, -2).result()
     2
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
-    return ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=context, initializer=_begin, initargs=(flags,))
 
 
-def _begin() -> None:
+def _begin(flags: str) -> None:
     """In a new process, before JAX looks for its devices."""
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    flags = f"--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 {flags}"
+    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()  # the last one counts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parent = multiprocessing.parent_process()
     if parent is not None:  # a worker whose parent was killed would wait for work for ever
@@ -65,14 +67,14 @@ def _end(future):
         return error
 
 
-def results_of_processes(calls: dict, steps: Iterable = (), count: int | None = None) -> Iterator[tuple]:
+def results_of_processes(calls: dict, steps: Iterable = (), count: int | None = None, flags: str = "") -> Iterator[tuple]:
     """:func:`results` on :func:`processes` of our own. Where one dies, what was not finished is done by new ones; a call during
     which the process dies even alone gives the exception, as the only one.
     """
     left, healthy, steps = dict(calls), False, iter(steps)
     for alone in (False, True):
         while left:
-            pool = processes(min(count or os.cpu_count() or 1, len(left)))
+            pool = processes(min(count or os.cpu_count() or 1, len(left)), flags)
             now = dict([next(iter(left.items()))]) if alone else dict(left)
             try:
                 for name, end in results(pool, now, steps):

@@ -115,7 +115,8 @@ class _Study:
             raise ValueError("simulate must be given where solve is False, got None")
         from ..problems import solve_many
 
-        check.names("sweep", options, ("over", "simulate", "init", *check.keywords(sweep, solve_many)))
+        known = ("over", "simulate", *check.keywords(sweep), "init", *check.keywords(solve_many))
+        check.names("sweep", options, tuple(dict.fromkeys(known)))
         self.problem, self.solve, self.along, self.options = problem, bool(solve), along, options
         self.grid = Grid.of(over)
         self.problems = {i: problem.replace(**self.grid.point(i)) for i in self.grid.indices}  # refuses bad values
@@ -276,6 +277,8 @@ class _Run:
 
     def _keep_trials(self, name, end) -> None:
         index, seeds = name
+        if isinstance(end, TypeError) and not self.store.trials:  # no trial understands these arguments
+            raise end
         if isinstance(end, _LASTING):
             why = reason(end)
             end = [Trial(self.study.grid.key(index), seed, {}, why) for seed in seeds]
