@@ -53,6 +53,6 @@ for n in (800, 1200):
     errors.append(np.std(wrong, ddof=1) / np.sqrt(len(wrong)))
 
 axes = curve.plot()
-axes.errorbar([800, 1200], measured, errors, fmt="s", color="black", label="trained later")
+axes.errorbar([800, 1200], measured, errors, fmt="D", color="tab:green", label="trained later")
 axes.legend()
 plt.show()

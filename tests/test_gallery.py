@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 SCRIPTS = sorted((pathlib.Path(__file__).parent.parent / "examples").glob("plot_*.py"))
-LONG = ("plot_attention", "plot_model_collapse")
+LONG = ("plot_attention", "plot_model_collapse", "plot_tuning")
 
 
 def test_there_is_a_gallery():
