@@ -178,7 +178,7 @@ def three(monkeypatch, tmp_path):
         module.study, module.plot = lambda quick, progress: data, plot
         module.check = lambda data: in_standard_errors(data, "test_error")
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    return report.build(tmp_path, quick=True, names=("panels", "broken", "lines")).path
+    return report.build(tmp_path, quick=True, names=("panels", "broken", "lines"), processes=1).path
 
 
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -100,7 +100,7 @@ def test_a_figure_that_cannot_be_computed_is_told_and_the_others_go_on(tiny, tmp
     broken.TITLE, broken.study = "A broken figure", lambda quick, progress: 1 / 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, broken.__name__, broken)
-        page = report.build(tmp_path, names=("broken-one", "no-such-figure", "tiny"))
+        page = report.build(tmp_path, names=("broken-one", "no-such-figure", "tiny"), processes=1)
     text = page.path.read_text()
     assert not page.passed and "FAIL A broken figure: it could not be computed, ZeroDivisionError: division by zero" in page.summary
     assert "No module named &#x27;quenched.figures.no_such_figure&#x27;" in text and "1 of 3 figures pass" in text
@@ -118,7 +118,7 @@ def test_the_page_is_whole_after_every_figure(tiny, tmp_path):
     module.study = study
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setitem(sys.modules, module.__name__, module)
-        report.build(tmp_path, names=("tiny", "second"))
+        report.build(tmp_path, names=("tiny", "second"), processes=1)
     [text] = seen
     assert text.endswith("</html>\n") and "1 of 2 figures pass, 1 not computed yet" in text and ">waiting</span>second" in text
 

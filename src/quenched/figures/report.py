@@ -63,8 +63,6 @@ def build(out="quenched-report", *, quick: bool = False, progress=None, names=No
     for name, section in _computed(names, quick, out, progress, (os.cpu_count() or 1) if processes is None else processes):
         sections[name] = section
         write(out, sections, names, quick, time.perf_counter() - start)
-        if progress is not None:
-            progress(len(sections), len(names), name)
     found = [sections[name] for name in names]
     lines = [f"{'ok  ' if s.passed else 'FAIL'} {s.title}: {s.text} ({s.seconds:.0f} s)" for s in found]
     passed = all(section.passed for section in sections.values())
@@ -80,7 +78,10 @@ def _computed(names, quick, out, progress, processes):
     if progress is not None:
         progress(0, len(names), f"{processes} at a time")
     calls = {name: (_compute_apart, name, quick, out) for name in names}
-    for name, end in results_of_processes(calls, count=processes, flags=hasty() if quick else ""):
+    ends = results_of_processes(calls, count=processes, flags=hasty() if quick else "")
+    for done, (name, end) in enumerate(ends, start=1):
+        if progress is not None:
+            progress(done, len(names), name)
         yield name, end if isinstance(end, Section) else _failed(name, name, end, 0.0)
 
 
