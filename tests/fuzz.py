@@ -1,6 +1,6 @@
 """Random parameters for every problem, valid, at the edge and nonsense: each must end in a certified number, a mark, or a sentence.
 
-``python tests/fuzz.py 2000 --seed 1`` is the long run, ``--even`` with all problems alike; a short one is among the slow tests.
+``python tests/fuzz.py 200`` is a short run, ``2000 --seed 1 --even`` a long one with all problems alike.
 """
 
 import argparse

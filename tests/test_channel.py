@@ -295,6 +295,7 @@ def voting(h, label, params):
 VOTE = qn.SequenceProblem(ORDERED, qn.Loss(voting, convex=True), 1.5, 0.3, units=2, params={"a": [1.0, 0.4]})
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_permutation_of_the_units_permutes_the_solution():
     one, other = (VOTE.replace(params={"a": a}).solve(init={"q": 0.5}, tol=1e-10) for a in ([1.0, 0.4], [0.4, 1.0]))

@@ -62,6 +62,7 @@ def test_ridge_as_published(name):
         assert number is None or abs(value - number) < 1.1e-6 * max(1.0, number)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("G", marks=pytest.mark.slow), "one layer shared", "rainbow"])
 def test_the_engine_and_the_closed_form_agree(name):
@@ -162,6 +163,7 @@ def robust_problem(name):
     return DeepFeatures(learner, target, loss, n / 300, weight_decay, response=OUTLIERS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [pytest.param("U1", marks=pytest.mark.slow), "U2"])
 @pytest.mark.slow
 def test_robust_losses_as_published(name):
@@ -550,6 +552,7 @@ def test_a_small_experiment_with_actual_networks():
     assert abs(difference.mean()) < 3.5 * difference.std(ddof=1) / np.sqrt(6) + 0.01
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(RIDGE))
 def test_ridge_on_actual_networks(name):

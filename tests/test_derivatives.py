@@ -29,6 +29,7 @@ def test_gradient_from_outside_any_float64_scope():
     assert not jax.config.jax_enable_x64 and jnp.ones(1).dtype == jnp.float32
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_gradient_in_params():
     def loss(h, label, params):

@@ -50,6 +50,8 @@ def judge(table):
     assert np.abs(every).max() <= 5.0, table
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "target", "noise"),
     [("square", "linear", 0.1), ("logistic", "sign", 0.0), ("hinge", "sign", 0.2), ("huber", "linear", 0.3),

@@ -224,6 +224,7 @@ def test_names_of_a_solution_as_of_a_dict():
         solution["test_mse"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number():
     problem = P.SequenceProblem(**{**SEQ, "loss": lambda h, label: jnp.log(-1.0 - h[0, 0] ** 2)})
@@ -231,6 +232,7 @@ def test_a_loss_that_is_not_a_number():
         problem.solve()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_loss_that_cannot_be_solved_is_marked():
     """Unbounded below faster than the penalty holds."""

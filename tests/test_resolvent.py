@@ -164,6 +164,7 @@ def test_harmonic_root_and_where_it_has_none(x64):
     np.testing.assert_allclose(slope, (harmonic_root(w, b, 3.0 + 1e-5) - harmonic_root(w, b, 3.0 - 1e-5)) / 2e-5, rtol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh, tanh", "biases", "rainbow", "more features than samples", "relu"])
 def test_densities_against_eigenvalues_of_networks(kind):

@@ -52,6 +52,7 @@ def test_a_sign_in_the_loss_is_a_sign_in_the_response():
     np.testing.assert_allclose(found["gap"], stated["q"] + 1.0 - 2.0 * stated["theta"] * np.sqrt(2.0 / np.pi), rtol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_jump_where_a_parameter_says_and_its_derivative():
     problem = qn.SequenceProblem(
@@ -71,6 +72,7 @@ def test_a_jump_where_a_parameter_says_and_its_derivative():
     np.testing.assert_allclose(solution["error"], 0.5 + lower - 2.0 * both, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_jump_across_two_targets_is_found_and_marked():
     """sign(h_1 + h_2) jumps along a line of the plane of targets: quasi-random nodes, and an error that says so."""
@@ -99,6 +101,7 @@ def test_three_tokens_spend_no_dimension_on_targets_that_are_not_read():
         np.testing.assert_allclose(np.squeeze(found[name]), sum_of[name], rtol=3e-7, err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_three_tokens_with_a_label_that_jumps():
     problem = qn.SequenceProblem(
@@ -115,6 +118,7 @@ def test_three_tokens_with_a_label_that_jumps():
 # ---- continuous labels that share one atom -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_twenty_nodes_of_a_continuous_label_share_one_atom():
     """Inputs of a random scale, uniform on [0.1, 2.1]: Gauss nodes of the scale's own law."""
@@ -136,6 +140,7 @@ def test_twenty_nodes_of_a_continuous_label_share_one_atom():
 # ---- singular covariances of the fields ----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_autoencoder_that_learns_no_cluster():
     """Without means two units do not see each other: m = 0 of two of them is m = 0 of one, twice."""
@@ -202,6 +207,7 @@ def test_logistic_regression_of_separable_data_becomes_the_maximum_margin(alpha)
 # ---- covariances that do not commute -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_covariances_that_do_not_commute():
     """Two classes whose covariances share no eigenvectors, against trained networks."""

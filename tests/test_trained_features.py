@@ -76,6 +76,7 @@ def test_measured_moments_follow_the_fits(trained, step):
         assert found.from_weights[1] - mean > 5.0 * error
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_learning_curve_from_few_samples_of_trained_features():
     """16 draws of 600 samples with noise of variance 0.2, for 150 to 2400 samples: on average within 6% of measured moments (2%

@@ -98,6 +98,7 @@ def test_phase_retrieval():
     agrees(solution, expected, rtol=6e-5, atol=4e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_pseudo_huber_with_skewed_noise():
     def loss(h, target, noise):
@@ -112,6 +113,7 @@ def test_pseudo_huber_with_skewed_noise():
     assert abs(solution.replicon - 0.31752) < 2e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_softmax_of_three_classes():
     """q is singular here (adding a constant to all units changes nothing): the case that silently breaks V_hat."""
@@ -134,6 +136,7 @@ def _denoiser(h, gram, params):
     return 0.5 * s @ gram @ s - s @ ((1.0 - b * clean) * h[0] - b * dirty * h[1])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_denoising_autoencoder():
     """Two tokens (clean, noise), a loss that reads the Gram matrix, a Q_hat that is not zero."""
@@ -163,6 +166,7 @@ def test_denoising_autoencoder():
                        Q_hat=0.982962, free_energy=-0.5390654, test=-0.429564), rtol=5e-6)  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_siamese_with_and_without_jumps():
     problem = P.Siamese(alpha=3.0, weight_decay=0.6, spectrum=[0.6, 1.0])
@@ -193,6 +197,7 @@ def _attention(sector):
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_attention_by_content():
     solution = _attention("m").solve(init={"q": 0.09, "V": 17.0, "theta": 0.13, "Q": 0.36})
@@ -201,6 +206,7 @@ def test_attention_by_content():
     assert abs(solution.replicon - 0.245) < 5e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_attention_by_position():
     """The proximal operator jumps, and the solution says so. The row is of ten nodes an axis and a local search for the proximal
@@ -214,6 +220,7 @@ def test_attention_by_position():
     assert abs(solution["q"].item() - 0.0494) < 0.0023
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_soft_committee():
     """The row is of a coarse quadrature: its energies hold, q and theta are held against minimisers in d = 800 (12 seeds: q .488 +-
