@@ -142,12 +142,9 @@ def values(solution):
     return [float(np.ravel(solution[name])[0]) for name in OBSERVED]
 
 
-QUICK = ("A .1", "D", "J")
-
-
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in TABLE])
 @pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
 def test_published_numbers(name):
     problem, wanted = TABLE[name]
     solution = problem.solve()

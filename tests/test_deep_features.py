@@ -64,7 +64,7 @@ def test_ridge_as_published(name):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("G", marks=pytest.mark.slow), "one layer shared", "rainbow"])
+@pytest.mark.parametrize("name", ["G", "one layer shared", "rainbow"])
 def test_the_engine_and_the_closed_form_agree(name):
     problem = ridge_problem(name)
     closed, solution = problem.ridge(), problem.solve(tol=1e-11)
@@ -164,7 +164,7 @@ def robust_problem(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", [pytest.param("U1", marks=pytest.mark.slow), "U2"])
+@pytest.mark.parametrize("name", ["U1", "U2"])
 @pytest.mark.slow
 def test_robust_losses_as_published(name):
     solution = robust_problem(name).solve()

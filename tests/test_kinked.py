@@ -111,7 +111,7 @@ def test_smooth_and_non_convex_losses_are_left_as_they_are():
     ("fn", "name", "target"),
     [
         (absolute, "absolute", "linear"),
-        pytest.param(huber, "huber", "sign", marks=pytest.mark.slow),
+        (huber, "huber", "sign"),
     ],
 )
 def test_written_by_hand_is_as_good_as_named(fn, name, target):

@@ -15,7 +15,7 @@ import xarray as xr
 
 import quenched as qn
 from quenched.studies import executors, store, tasks
-from quenched.studies.records import padded
+from quenched.studies.records import Solved, padded
 
 RIDGE = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
 OVER = {"weight_decay": [0.1, 1.0], "alpha": [0.5, 1.0, 2.0, 4.0]}
@@ -199,7 +199,7 @@ def test_failures_are_recorded_with_their_reason_and_end_nothing(tmp_path):
     data, lines = failed(trials, time_limit=2.5)
     assert lines == [
         "alpha=1: KeyError: 'nobody foresaw this'",
-        "alpha=2: simulation: 1 of 2 trials did not converge and were left out",
+        "alpha=2: simulation: 1 of 2 trials were left out: seed 1 is refused",
         "alpha=3: simulation, seed 0: MemoryError: no room",
         "alpha=3: simulation, seed 1: MemoryError: no room",
         "alpha=4: simulation, seed 0: OutOfTime: took more than the time limit of 2.5 s",
@@ -215,6 +215,41 @@ def test_a_solve_that_takes_too_long(monkeypatch):
     monkeypatch.setattr(tasks, "solve_block", lambda problems, options: time.sleep(2.0))
     with pytest.raises(ValueError, match="no point .* alpha=1: OutOfTime: a block of 2 points took more than the time limit"):
         qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, time_limit=0.1)
+
+
+def test_a_store_gives_back_arrays_of_every_shape(tmp_path):
+    """A point of one unit has a number where a point of two has a matrix."""
+    kept = store.Store(tmp_path, {"manifest": {}})
+    values = {"a": {"q": np.array(1.0), "none": np.zeros((0, 2))}, "b": {"q": np.array([[2.0, np.nan], [4.0, 5.0]])}, "c": {}}
+    kept.add([Solved(name, held, "fine", "") for name, held in values.items()])
+    back = store.Store(tmp_path, {"manifest": {}}).solved
+    for name, held in values.items():
+        assert back[name].values.keys() == held.keys()
+        for key, array in held.items():
+            assert back[name].values[key].shape == array.shape
+            np.testing.assert_array_equal(back[name].values[key], array)
+
+
+def test_lines_go_on_in_another_store_from_where_they_were(tmp_path):
+    """Back and forth: every value starts from the nearest before, which need not be the last."""
+    problem, over = qn.problems.GeneralizedLinear("logistic", "sign", alpha=1.0, weight_decay=0.1), {"alpha": [1.0, 3.0, 1.2, 2.8]}
+    whole = qn.sweep(problem, over, along="alpha", init="uninformed")
+
+    def stop(done, total, what):
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        qn.sweep(problem, over, along="alpha", init="uninformed", store=tmp_path / "a", progress=stop)
+    merged = qn.sweep(problem, over, along="alpha", init="uninformed", store=tmp_path / "b", merge=tmp_path / "a")
+    xr.testing.assert_identical(merged, whole)
+
+
+def test_arguments_that_no_trial_understands_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no trial of the sweep could be computed; the first: alpha=1: .*dim must be"):
+        qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, {"dim": 0})
+    with pytest.raises(ValueError, match=r"simulate\['seeds'\] must differ from each other, got \[1, 1\]"):
+        qn.sweep(RIDGE, {"alpha": [1.0]}, {"dim": 20, "seeds": [1, 1]})
 
 
 def test_values_of_different_shapes_are_padded():

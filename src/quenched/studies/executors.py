@@ -24,9 +24,12 @@ def processes(count: int | None = None, flags: str = "") -> ProcessPoolExecutor:
 
 def _begin(flags: str) -> None:
     """In a new process, before JAX looks for its devices."""
+    from threadpoolctl import threadpool_limits
+
     flags = f"--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 {flags}"
     os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()  # the last one counts
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of libraries that are loaded later
+    threadpool_limits(limits=1)  # of those that are
     parent = multiprocessing.parent_process()
     if parent is not None:  # a worker whose parent was killed would wait for work for ever
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -69,33 +72,37 @@ def _end(future):
 
 def results_of_processes(calls: dict, steps: Iterable = (), count: int | None = None, flags: str = "") -> Iterator[tuple]:
     """:func:`results` on :func:`processes` of our own. Where one dies, what was not finished is done by new ones; a call during
-    which the process dies even alone gives the exception, as the only one.
+    which a process died twice, alone the second time, gives an exception.
     """
-    left, healthy, steps = dict(calls), False, iter(steps)
-    for alone in (False, True):
-        while left:
-            pool = processes(min(count or os.cpu_count() or 1, len(left)), flags)
-            now = dict([next(iter(left.items()))]) if alone else dict(left)
-            try:
-                for name, end in results(pool, now, steps):
-                    if not isinstance(end, BrokenExecutor):
-                        healthy = True
-                        del left[name]
-                        yield name, end
-                    elif alone:
-                        del left[name]
-                        yield name, RuntimeError("the process that ran it died")
-            except BrokenExecutor:  # before all calls were submitted
-                pass
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-            if not healthy and left:
-                _check_start()
-                healthy = True
-            if not alone:
-                break
-    for _ in steps:  # where there was no call
+    left, steps, suspects, healthy = dict(calls), iter(steps), set(), False
+    workers = max(1, min(count or os.cpu_count() or 1, len(left)))
+    for _ in steps if not left else ():
         pass
+    while left:
+        pool = processes(workers, flags)
+        try:
+            for name, end in results(pool, left.copy(), steps):
+                if not isinstance(end, BrokenExecutor):
+                    healthy = True
+                    del left[name]
+                    yield name, end
+        except BrokenExecutor:  # before all calls were submitted
+            pass
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if not left:
+            return
+        if not healthy:
+            _check_start()
+        running = list(left)[:workers]  # when it broke: calls begin in their order
+        if workers == 1 and running[0] in suspects:
+            del left[running[0]]
+            yield running[0], RuntimeError("the process that ran it died")
+            continue
+        if suspects.issuperset(running):
+            workers = 1
+        suspects.update(running)
+        left = {name: left[name] for name in [*list(left)[len(running) :], *running]}  # they may be to blame: the others first
 
 
 def _check_start() -> None:

@@ -14,9 +14,11 @@ Several processes may write to one store at a time: each adds files of its own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
+import shutil
 import time
 import uuid
 
@@ -47,15 +49,11 @@ class Store:
             _open(self.path, manifests)
             self._read(self.path)
 
-    @property
-    def _parts(self) -> pathlib.Path:
-        return self.path / "points"
-
     def add(self, records: list) -> None:
         """Keep finished points (:class:`Solved`) or trials (:class:`Trial`); they are on disk when this returns."""
         if records and self.path is not None:
             kind = type(records[0]).__name__.lower()
-            _whole(self._parts / f"{kind}-{uuid.uuid4().hex}.npz", lambda temporary: _save(temporary, _arrays(records)))
+            _whole(self.path / "points" / f"{kind}-{uuid.uuid4().hex}.npz", lambda temporary: _save(temporary, _arrays(records)))
         self._remember(records)
 
     def merge(self, other) -> None:
@@ -63,8 +61,11 @@ class Store:
         other = pathlib.Path(other)
         if not (other / "manifest.json").is_file():
             raise ValueError(f"merge must name directories that sweeps have written, got {other}")
-        check_same(other, self.manifests)
+        _check_same(other, self.manifests)
         self._read(other, copy=True)
+        if self.path is not None:
+            for kept in (other / "lines").glob("*/[0-9]*.npz"):
+                self.keep(kept.parent.name, int(kept.stem), functools.partial(shutil.copyfile, kept))
 
     def _read(self, path, copy: bool = False) -> None:
         for part in sorted((path / "points").glob("*.npz")):
@@ -75,16 +76,16 @@ class Store:
                 self._remember(records)
 
     def keep(self, name: str, position: int, save) -> None:
-        """Keep what a line of points goes on from: ``save(path)`` writes it, for the point at ``position``."""
+        """Keep what the line of points ``name`` goes on from: ``save(path)`` writes it, for the point at ``position``."""
         if self.path is not None:
             folder = self.path / "lines" / name
             folder.mkdir(parents=True, exist_ok=True)
             _whole(folder / f"{position:08d}.npz", save)
 
-    def latest(self, name: str):
-        """The last position for which :meth:`keep` was called, and the path; None, None if there is none."""
+    def kept(self, name: str) -> dict[int, pathlib.Path]:
+        """Position -> file of all that :meth:`keep` was called for."""
         found = [] if self.path is None else sorted((self.path / "lines" / name).glob("[0-9]*.npz"))
-        return (int(found[-1].stem), found[-1]) if found else (None, None)
+        return {int(path.stem): path for path in found}
 
     def publish(self, make, *, now: bool = False) -> None:
         """Write ``make()``, a Dataset, as ``data.nc``: the first time, then every so often, and when it is asked for ``now``."""
@@ -113,13 +114,13 @@ def _open(path: pathlib.Path, manifests: dict) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if not (path / "manifest.json").exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise ValueError(f"store must be an empty directory or one that a sweep has written, got {path}")
-    check_same(path, manifests)
+    _check_same(path, manifests)
     for name, study in manifests.items():
         if study is not None and not (path / f"{name}.json").exists():
             text = json.dumps({"format": FORMAT, "fingerprint": fingerprint(study), "study": study}, indent=2)
             with contextlib.suppress(FileExistsError):  # another process was first
                 _whole(path / f"{name}.json", lambda temporary, text=text: temporary.write_text(text), replace=False)
-    check_same(path, manifests)
+    _check_same(path, manifests)
     (path / "points").mkdir(exist_ok=True)
     for forgotten in path.rglob(".*.part"):
         with contextlib.suppress(OSError):
@@ -127,7 +128,7 @@ def _open(path: pathlib.Path, manifests: dict) -> None:
                 forgotten.unlink()
 
 
-def check_same(path: pathlib.Path, manifests: dict) -> None:
+def _check_same(path: pathlib.Path, manifests: dict) -> None:
     """``ValueError`` where the directory holds another study than the manifests describe; files that it lacks do not matter."""
     for file, study in manifests.items():
         if study is None or not (path / f"{file}.json").exists():
@@ -187,7 +188,11 @@ def _records(path) -> list:
     kind = next(kind for kind, words in _WORDS.items() if set(words) <= set(data))
     records = []
     for i, text in enumerate(data["shapes"]):
-        shapes = {name: tuple(slice(n) for n in shape) for name, shape in json.loads(str(text)).items()}
-        values = {name: np.array(data[f"value:{name}"][i][where]) for name, where in shapes.items()}
+        values = {name: _without_padding(data[f"value:{name}"][i], shape) for name, shape in json.loads(str(text)).items()}
         records.append(kind(values=values, **{word: str(data[word][i]) for word in _WORDS[kind]}))
     return records
+
+
+def _without_padding(array, shape) -> np.ndarray:
+    """The first entries along each axis; axes beyond the shape's were added by :func:`padded`."""
+    return np.array(array[(*map(slice, shape), *(0,) * (array.ndim - len(shape)))])

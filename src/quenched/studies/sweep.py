@@ -53,8 +53,8 @@ def sweep(
     store : a directory that keeps every finished point from then on, or None. A sweep that was interrupted, killed even, goes on
         where it was; values and seeds can be added later. Another problem, parameter or version is refused. The Dataset is
         ``xarray.open_dataset(store / "data.nc")``.
-    along : the parameter along which every solution is the start of the next one (in the order of its values, the first from
-        ``init``), to stay on one branch; points where the branch has ended are marked. None: every point on its own.
+    along : the parameter along which every solution starts from the nearest one before (in the order of its values, the first
+        from ``init``), to stay on one branch; points where the branch has ended are marked. None: every point on its own.
     time_limit : seconds of wall-clock time that one solve or one trial may take (``math.inf``: any); what takes longer is recorded
         as failed, and tried again by the next sweep on the store.
     shard : (k, n): only the k-th of n parts of the points, k from 1; for jobs on one ``store``, or on stores to ``merge``.
@@ -95,7 +95,8 @@ def sweep(
     time_limit = check.positive("time_limit", time_limit)
     report = check.function("progress", progress) or (lambda done, total, what: None)
     run = executors.in_turn if executor is None else _runner(executor)
-    kept = Store(store, study.manifest)
+    part([], shard)  # refuses what is no shard before a store is made
+    kept = Store(store, study.manifests)
     for other in [merge] if isinstance(merge, (str, pathlib.Path)) else merge:
         kept.merge(other)
     return _Run(study, kept, shard, time_limit, report).complete(run, seeds_at_a_time=None if executor is None else 1)
@@ -132,12 +133,15 @@ class _Study:
         if simulate is not None:
             from ..finite.simulate import seed_list
 
-            self.seeds = dict.fromkeys(self.grid.measured(every), list(seed_list(seeds)))
+            named = list(seed_list(seeds))
+            if len(set(named)) < len(named):
+                raise ValueError(f"simulate['seeds'] must differ from each other, got {seeds!r}")
+            self.seeds = dict.fromkeys(self.grid.measured(every), named)
         shown = settings if simulate is None else settings | {"seeds": seeds}
         self.attributes = table.attributes_of(problem, self.grid, {k: v for k, v in shown.items() if k not in _NO_MATTER})
 
     @property
-    def manifest(self) -> dict:
+    def manifests(self) -> dict:
         """What the numbers depend on: file -> part -> its value in words and its fingerprint."""
         from .. import __version__
 
@@ -184,11 +188,13 @@ class _Run:
                 self._keep_trials(name, end)
             self.report(self.total, self.total, "done")
         finally:
-            self.store.publish(self._dataset, now=True)
-        data = self._dataset()
+            data = self._dataset()
+            self.store.publish(lambda: data, now=True)
         failed = data.attrs["failed"].splitlines()
-        if failed and not any(record.values for record in (*self.store.solved.values(), *self.store.trials.values())):
-            raise ValueError(f"no point of the sweep could be computed; the first: {failed[0]}")
+        tried = {"point": (self.lines, self.store.solved), "trial": (any(self.missing.values()), self.store.trials)}
+        for what, (begun, records) in tried.items():
+            if failed and begun and not any(record.values for record in records.values()):
+                raise ValueError(f"no {what} of the sweep could be computed; the first: {failed[0]}")
         if failed:
             more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
             warnings.warn(f"{len(failed)} points failed: {'; '.join(failed[:3])}{more}", stacklevel=3)
@@ -230,8 +236,7 @@ class _Run:
         grid = self.study.grid
         name = fingerprint([grid.key(i) for i in line])
         walk = tasks.Walk(self.study.problems[line[0]], self.study.along, self.study.options)
-        position, saved = self.store.latest(name)
-        if saved is not None:
+        for position, saved in self.store.kept(name).items():
             walk.resume(saved, grid.point(line[position])[self.study.along])
         for position, index in enumerate(line):
             if grid.key(index) in self.store.solved:
@@ -242,7 +247,7 @@ class _Run:
             except OutOfTime as error:
                 for left in line[position:]:  # the next ones would start from here
                     self._trouble(left, error)
-                self.done += len(line) - position
+                self._keep([], len(line) - position, "theory")
                 return
             if not isinstance(end, Exception):  # before the point itself: the next one starts from all of it
                 self.store.keep(name, position, end.save)

@@ -61,7 +61,7 @@ def failures(grid, store, seeds: dict, troubles: dict) -> list[str]:
         done = [store.trials[key, name] for name in seeds.get(index, ()) if (key, name) in store.trials]
         left_out = [trial for trial in done if not trial.converged]
         if left_out:
-            reasons.append(f"simulation: {len(left_out)} of {len(done)} trials did not converge and were left out")
+            reasons.append(f"simulation: {len(left_out)} of {len(done)} trials were left out: {left_out[0].status}")
         found += [f"{grid.words(index)}: {reason}" for reason in [*reasons, *troubles.get(index, [])]]
     return found
 
