@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
+    def sized(made, default, out):
+        size = made.add_mutually_exclusive_group()
+        for flag, help in (("--quick", "smaller sizes"), ("--full", "the sizes of a paper")):
+            size.add_argument(flag, action="store_true", help=help + (" (default)" if flag == default else ""))
+        made.add_argument("--out", metavar="DIR", default=out, help="directory (default %(default)s)")
+
     command(_list, "list the problems and their parameters").add_argument("--json", action="store_true", help="as JSON")
     for run, help in (
         (_solve, "solve a problem in the high-dimensional limit"),
@@ -93,22 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--out", metavar="DIR", help="write curve.png and curve.csv there")
     curve.add_argument("--json", action="store_true", help="print JSON")
     report = command(_report, "compute all figures and write them on one page of HTML, with PNG and CSV beside it")
-    size = report.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="smaller sizes")
-    size.add_argument("--full", action="store_true", help="the sizes of a paper (default)")
-    report.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
+    sized(report, "--full", "quenched-report")
     figure = command(_figure, "compute one figure: theory and experiment, as PNG and CSV")
     figure.add_argument("name", metavar="NAME", help="one of " + ", ".join(FIGURES))
-    size = figure.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", default=True, help="smaller sizes: a few minutes on a laptop (default)")
-    size.add_argument("--full", action="store_true", help="the sizes of a paper")
-    figure.add_argument("--out", metavar="DIR", default="quenched-figures", help="directory (default %(default)s)")
+    sized(figure, "--quick", "quenched-figures")
     explore = command(_explore, "compute a problem over a grid and write it as a page with sliders")
     explore.add_argument("name", metavar="NAME", help="one of " + ", ".join(EXPLORERS))
-    size = explore.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", default=True, help="smaller sizes (default)")
-    size.add_argument("--full", action="store_true", help="finer grids, larger experiments")
-    explore.add_argument("--out", metavar="DIR", default="quenched-explorers", help="directory (default %(default)s)")
+    sized(explore, "--quick", "quenched-explorers")
     demo = command(_demo, "the quick report, and where it lies")
     demo.add_argument("--out", metavar="DIR", default="quenched-report", help="directory (default %(default)s)")
     command(_about, "print versions and paths, for a bug report")

@@ -241,7 +241,7 @@ def _deviations(rows) -> str:
 
 def _deviation(row) -> float:
     """The row's own deviation, or else that of its mean; NaN where it has none."""
-    theory, mean, error = row.get("theory", row.get("predicted")), row.get("mean", row.get("measured")), row.get("standard error")
+    theory, mean, error = row.get("theory"), row.get("mean"), row.get("standard error")
     if "deviation" not in row and None not in (theory, mean, error) and error > 0:
         return (mean - theory) / error
     return row.get("deviation", np.nan)
