@@ -64,6 +64,13 @@ def test_thresholds_of_the_quadratic_network():
         below, above = (QuadraticNetwork(k, threshold + shift).solve() for shift in (-0.002, 0.002))
         assert below["mmse"] > 1e-5 and above["mmse"] == 0.0 and above.result
         np.testing.assert_allclose(QuadraticNetwork(k, 0.51).solve()["kernel_mmse"], 0.0, atol=1e-12)
+    for k, alpha in ((1e9, 1e-9), (1e6, 1e9), (1e-4, 1e-9), (1e-4, 1e9)):  # at the ends of what is allowed
+        extreme = QuadraticNetwork(k, alpha, 1.0).solve()
+        assert extreme.converged
+        if k > 1.0:  # S is the identity and a matrix of normal noise, of which a kernel knows all
+            np.testing.assert_allclose(extreme["mmse"], extreme["kernel_mmse"], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"width_ratio must be a number in \[0.0001, 1e\+09\], got 1e\+300"):
+        QuadraticNetwork(1e300, 1e-12)
     wide = QuadraticNetwork(300.0, 0.3, 0.1).solve()
     np.testing.assert_allclose(wide["mmse"], wide["kernel_mmse"], rtol=5e-3)
     assert wide["mmse"] <= wide["kernel_mmse"]

@@ -25,6 +25,15 @@ from ..numerics.results import RESULTS
 _SMALLEST, _POINTS = 1e-9, 240  # of t relative to the start, and the points at which the first root from above is looked for
 
 
+def checked(width_ratio, alpha, noise=0.0) -> tuple[float, float, float]:
+    """The three numbers of the problem, within the range in which double precision tells their errors apart."""
+    return (
+        check.scalar("width_ratio", width_ratio, 1e-4, 1e9),
+        check.scalar("alpha", alpha, 1e-9, 1e9),
+        check.scalar("noise", noise, 0.0, 1e9, allowed="a number in [0, 1e+09]"),
+    )
+
+
 class QuadraticPoint(NamedTuple):
     """``mmse`` = E |S - S_hat|^2 / d, ``t``; ``residual`` of one undamped update of E and ``quadrature_error``, relative to where E
     starts; ``slope`` of the update, below one where the fixed point is stable; ``result``."""
@@ -45,8 +54,7 @@ def bayes(width_ratio: float, alpha: float, noise: float = 0.0) -> QuadraticPoin
     >>> round(bayes(0.5, 0.3, 0.25).mmse, 6), round(bayes(1.0, 0.4, 0.1).mmse, 6)
     (0.532514, 0.212617)
     """
-    k, alpha = check.positive("width_ratio", width_ratio), check.positive("alpha", alpha)
-    noise = check.nonnegative("noise", noise)
+    k, alpha, noise = checked(width_ratio, alpha, noise)
 
     def height(log_t):
         t = np.exp(log_t)
@@ -55,6 +63,8 @@ def bayes(width_ratio: float, alpha: float, noise: float = 0.0) -> QuadraticPoin
     first = (noise + 2.0 / k) / (4.0 * alpha)
     last = first * _SMALLEST if noise == 0.0 else min(first, noise / (4.0 * alpha)) * (1.0 - 1e-9)
     high = np.log(first)
+    if height(high) < 0.0:  # by rounding only: the samples show nothing of S
+        last, high = first, high + 1e-9
     for low in np.linspace(high, np.log(last), _POINTS)[1:]:
         if height(low) < 0.0:
             break
@@ -77,8 +87,8 @@ def kernel(width_ratio: float, alpha: float, noise: float = 0.0) -> QuadraticPoi
     >>> round(kernel(0.5, 0.3, 0.25).mmse, 6), kernel(0.5, 0.6).mmse
     (0.940746, 0.0)
     """
-    v = 1.0 / check.positive("width_ratio", width_ratio)
-    alpha, noise = check.positive("alpha", alpha), check.nonnegative("noise", noise)
+    k, alpha, noise = checked(width_ratio, alpha, noise)
+    v = 1.0 / k
     a, b, c = 4.0 * alpha, (4.0 * alpha - 2.0) * v - noise, -noise * v
     root = np.sqrt(b * b - 4.0 * a * c)
     t = (-b + root) / (2.0 * a) if b < 0.0 else -2.0 * c / (b + root) if c else 0.0

@@ -125,8 +125,8 @@ def array(name: str, value, ndim: int | None = None, shape: tuple | None = None)
     """``value`` as a float64 array of finite numbers, of ``ndim`` axes or of ``shape`` (None entries are free)."""
     if not traced(value):
         try:
-            if np.iscomplexobj(value):
-                raise TypeError("complex")
+            if np.iscomplexobj(value) or isinstance(value, (bool, np.bool_)):
+                raise TypeError("not real numbers")
             value = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be an array of numbers, got {value!r}") from error

@@ -19,7 +19,7 @@ class QuadraticNetwork(Problem):
 
     Inputs are normal, and so are the entries of w_k; n = ``alpha`` d^2 samples (of the order of the unknowns).
 
-    - ``width_ratio`` > 0: m / d; ``alpha`` > 0: samples over d^2; ``noise`` >= 0, a variance.
+    - ``width_ratio``: m / d, from 1e-4 to 1e9; ``alpha``: samples over d^2, from 1e-9 to 1e9; ``noise``, a variance, to 1e9.
 
     Order parameter ``t``, the variance of the noise through which the samples show S. Observables of the Bayes-optimal
     learner, ``test_mse`` against noisy labels, ``test_mse_clean`` = 2 ``mmse`` against the target, ``mmse`` = |S - S_hat|^2 / d;
@@ -42,12 +42,11 @@ class QuadraticNetwork(Problem):
     _references = ("maillard2024quadratic", "cui2023bayes")
 
     def __post_init__(self):
-        set_ = object.__setattr__
-        set_(self, "width_ratio", check.positive("width_ratio", self.width_ratio))
-        set_(self, "alpha", check.positive("alpha", self.alpha))
-        set_(self, "noise", check.nonnegative("noise", self.noise))
-        for name in ("width_ratio", "alpha", "noise"):
-            if check.traced(getattr(self, name)):
+        from ..limit.quadratic_network import checked
+
+        for name, value in zip(("width_ratio", "alpha", "noise"), checked(self.width_ratio, self.alpha, self.noise), strict=True):
+            object.__setattr__(self, name, value)
+            if check.traced(value):
                 raise ValueError(f"{name} must be a plain number, the error of a quadratic network is not differentiated")
 
     def _model(self):
