@@ -8,6 +8,7 @@ Source: H. Cui (2024), arXiv:2409.13904.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ def over_nodes(fn, names, node, shared):
     return lambda omega: jax.vmap(fn, in_axes=(0, _axes(names, node)))(omega, extra)
 
 
+@functools.partial(jax.jit, static_argnames=("singular",))  # within other programs: what is traced is kept
 def channel(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False):
     """C: the average over labels and fields of the Moreau envelope at the given overlaps.
 
@@ -89,6 +91,7 @@ class ChannelOut(NamedTuple):
     d_V: object
 
 
+@functools.partial(jax.jit, static_argnames=("singular",))
 def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False) -> ChannelOut:
     """The conjugates that the overlaps produce, all by one gradient of :func:`channel`."""
     rate = model.alpha / model.law.size

@@ -63,7 +63,7 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
                 progress(done)
     for index, end in enumerate(ends):
         if not end.result or end.certificate.null <= 0.0:
-            ends[index] = solve(models[index], init, solver, quadrature_tol)
+            ends[index] = solve(models[index], init, solver, quadrature_tol, known=end.certificate)
     return ends
 
 

@@ -118,7 +118,8 @@ def refuse_impossible(model: Model, start: Unknowns) -> None:
 
 
 def solve(
-    model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True, aim=None
+    model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True, aim=None,
+    known: Certificate | None = None,
 ) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
@@ -126,6 +127,7 @@ def solve(
     A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
     dimension, where that is cheap, on finer quadratures. Without ``rescue`` only the last is done: the others may leave the branch.
     With an ``aim`` below ``quadrature_tol`` the refinement goes on until the aim is met, as far as there are finer rules.
+    Where the end of the iteration at ``level`` is ``known`` already, and converged, it is not computed again.
     """
     make_room()
     model = as_numbers(model)
@@ -138,7 +140,9 @@ def solve(
     aim = tol if aim is None else min(aim, tol)
     with float64(True):
         while True:
-            end = _attempt(model, averages, start, solver, level, singular, rescue=rescue and level == 0)
+            end, known = known, None
+            if end is None or not (end.residual <= solver.tol):
+                end = _attempt(model, averages, start, solver, level, singular, rescue=rescue and level == 0)
             steps += int(end.steps)
             if not singular and end.null < SINGULAR:
                 singular = True

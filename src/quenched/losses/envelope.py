@@ -56,6 +56,11 @@ def _closed_form(loss, omega, V, extra):
 def _smooth_prox(loss, omega, V, extra):
     if loss.prox is not None:
         return loss.prox(omega[0, 0], V[0, 0, 0], extra["label"])[None, None]
+    return _found(loss, omega, V, extra)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # within other programs: traced once, and not for each of their derivatives
+def _found(loss, omega, V, extra):
     return _in_batches(functools.partial(_minimise, loss))(omega, V, extra)
 
 
@@ -167,6 +172,7 @@ def minima(loss, omega, V, extra):
     return _in_batches(lambda *at: _searched(loss, *at)[0])(omega, symmetrise(V), extra)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _minimise(loss, omega, V, extra):
     """The lowest end of the searches."""
     ends, values = _searched(loss, omega, V, extra)
