@@ -21,6 +21,9 @@ CAPTION = (
 )
 REFERENCES = ("H. Cui, C. Pehlevan, Y. Lu (2025), arXiv:2501.03937",)
 COUNT, QUANTITIES = 3, ("share", "H11", "H22", "b", "V")
+#: What finite d adds to the share, over d: it is a convex function of statistics that differ from network to network. 24 chains at
+#: tau = 10 had .0104 +- .0033 more than the limit at d = 500, .0048 +- .0022 at d = 1000.
+SHARE_SHIFT = 5.0
 
 
 def study(quick: bool = False, progress=None):
@@ -53,20 +56,26 @@ def _table(made):
 
 
 def check(data):
-    """Measured values in standard errors of their means, to which 1% of the value is added: corrections of order 1/d pile up."""
-    rows = []
+    """Measured values in standard errors of their means, to which 1% of the value is added: corrections of order 1/d pile up.
+
+    To that of the share ``SHARE_SHIFT / d`` is added."""
+    rows, dim = [], json.loads(data.attrs["simulate"])["dim"]
     for quantity in QUANTITIES:
         part = data.sel(quantity=quantity)
         for generation in data["generation"].values:
             limit, theory, mean, error = (float(part[name][generation]) for name in ("value", "shifted", "mean", "se"))
             if quantity == "share" and theory < 1e-3:
                 continue
-            away = (mean - theory) / float(np.hypot(error, 0.01 * abs(mean)))
+            size = 0.01 * abs(mean) + (SHARE_SHIFT / dim if quantity == "share" else 0.0)
+            away = (mean - theory) / float(np.hypot(error, size))
             rows.append({"quantity": quantity, "generation": int(generation), "limit": limit, "theory": theory, "mean": mean,
                          "standard error": error, "deviation": away})  # fmt: skip
     verdict = in_standard_errors(rows, data.attrs["failed"])
     shares = data["mean"].sel(quantity="share").values
-    text = f"{verdict.text} (with 1% of the value); the second mode has the shares {', '.join(f'{s:.2g}' for s in shares)}"
+    text = (
+        f"{verdict.text} (with 1% of the value, and {SHARE_SHIFT:g}/d of the share); the second mode has the shares "
+        f"{', '.join(f'{s:.2g}' for s in shares)}"
+    )
     return Check(bool(verdict.passed and np.all(shares[1:] < 0.005) and shares[0] > 0.03), text, verdict.rows, verdict.failed)
 
 
