@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -53,17 +54,18 @@ def _row(omega, alphas):
 
 
 def study(quick: bool = False, progress=None, workers: int = 2):
-    """Both branches on a grid: 8 x 12 points if ``quick``, else 30 x 30; rows in ``workers`` processes."""
+    """Both branches on a grid: 4 x 7 points if ``quick``, else 30 x 30, rows in ``workers`` processes."""
     import xarray as xr
 
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    omegas = np.round(np.linspace(0.1, 0.5, 8 if quick else 30), 4)
-    alphas = np.round(np.linspace(0.6, 3.0, 12 if quick else 30), 4)
+    omegas = np.round(np.linspace(0.1, 0.5, 4 if quick else 30), 4)
+    alphas = np.round(np.linspace(0.6, 3.0, 7 if quick else 30), 4)
     rows = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for k, row in enumerate(pool.map(_row, omegas, [alphas] * len(omegas))):
+    pool = None if quick else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with pool or contextlib.nullcontext():
+        for k, row in enumerate((pool.map if pool else map)(_row, omegas, [alphas] * len(omegas))):
             rows.append(row)
             report(k + 1, len(omegas), "following both branches")
     table = np.array(rows)  # (omega, branch, alpha, what)

@@ -22,7 +22,7 @@ REFERENCES = ("H. Cui (2024), arXiv:2409.13904",)
 def study(quick: bool = False, progress=None):
     """The informed branch over alpha = 2.5 .. 8 at two noise levels, and experiments at every fourth size."""
     problem = PhaseRetrieval(alpha=3.0, weight_decay=0.2, noise=0.04)
-    over = {"noise": [0.04, 0.16], "alpha": np.geomspace(2.5, 8.0, 17)}
+    over = {"noise": [0.04, 0.16], "alpha": np.geomspace(2.5, 8.0, 9 if quick else 17)}
     simulate = {"dim": 400, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
     return sweep(problem, over, simulate | {"init": "informed", "every": {"alpha": 4}}, progress=progress, init="informed")
 
