@@ -8,6 +8,7 @@ import collections
 import contextlib
 import io
 import math
+import os
 import sys
 import time
 import traceback
@@ -139,7 +140,8 @@ def run(numbers, seed: int, seconds: float = 300.0, out=None, even: bool = False
         start = time.perf_counter()
         end, text = outcome(cls, given, seconds)
         counts[kind, end] += 1
-        line = f"{number} {time.perf_counter() - start:.1f} s {kind} {end}: {cls.__name__}({_words(given)}): {text}"
+        took, text = time.perf_counter() - start, " ".join(text.split())
+        line = f"{number} {took:.1f} s {kind} {end}: {cls.__name__}({_words(given)}): {text}"
         if end == "defect":
             defects.append(line)
         if out is not None:
@@ -148,7 +150,7 @@ def run(numbers, seed: int, seconds: float = 300.0, out=None, even: bool = False
 
 
 def _words(given):
-    return ", ".join(f"{name}={repr(value)[:60]}" for name, value in given.items())
+    return ", ".join(f"{name}={' '.join(repr(value).split())[:60]}" for name, value in given.items())
 
 
 if __name__ == "__main__":
@@ -160,4 +162,5 @@ if __name__ == "__main__":
     found, bad = run(range(arguments.count), arguments.seed, out=sys.stdout, even=arguments.even)
     print(*bad, sep="\n")
     print(dict(found), f"{len(bad)} defects")
-    sys.exit(bool(bad))
+    sys.stdout.flush()
+    os._exit(bool(bad))  # threads that were left to themselves would abort the end of the interpreter

@@ -1,6 +1,7 @@
 """The fuzzer (``python tests/fuzz.py 200``) tells sentences from defects."""
 
 import fuzz
+import pytest
 
 
 def test_what_the_fuzzer_calls_a_defect():
@@ -21,3 +22,11 @@ def test_what_the_fuzzer_calls_a_defect():
 
     end, text = fuzz.outcome(qn.GeneralizedLinear, {"loss": "square", "target": "linear", "alpha": -1.0, "weight_decay": 0.1}, 60.0)
     assert end == "sentence" and "alpha must be positive, got -1.0" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", (0, 50, 100, 150))
+def test_no_parameters_end_in_a_traceback_or_a_hang(first):
+    counts, defects = fuzz.run(range(first, first + 50), seed=0, seconds=600.0)
+    assert not defects, "\n".join(defects)
+    assert sum(counts.values()) == 50 and sum(n for (_, end), n in counts.items() if end == "certified") >= 5
