@@ -132,7 +132,7 @@ def outcome(cls, given, seconds: float) -> tuple[str, str]:
     return ("defect", f"trusted, but not finite: {', '.join(bad)}") if bad else ("certified", solution.status)
 
 
-def run(numbers, seed: int, seconds: float = 300.0, out=None, even: bool = False):
+def run(numbers, seed: int, seconds: float = 900.0, out=None, even: bool = False):
     """(kind, outcome) -> how many, and the defects; every case is drawn from ``seed`` and its own number."""
     counts, defects = collections.Counter(), []
     for number in numbers:
@@ -156,10 +156,11 @@ def _words(given):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--even", action="store_true")
     arguments = parser.parse_args()
-    found, bad = run(range(arguments.count), arguments.seed, out=sys.stdout, even=arguments.even)
+    found, bad = run(range(arguments.first, arguments.first + arguments.count), arguments.seed, out=sys.stdout, even=arguments.even)
     print(*bad, sep="\n")
     print(dict(found), f"{len(bad)} defects")
     sys.stdout.flush()
