@@ -41,22 +41,17 @@ class Plan(NamedTuple):
 
 
 def certify(model: Model, outcome: Outcome, fine, quadrature, observable_rules, plan: Plan) -> Certificate:
-    """Everything that is reported about the end of an iteration."""
+    """Everything that is reported about the end of an iteration; ``fine`` is the rule that measures the error of ``quadrature``,
+    None where the outcome knows (or nobody asks)."""
     unknowns = outcome.unknowns
     overlaps, scalars = unknowns.overlaps, unknowns.scalars
-    x, unravel = ravel_pytree(unknowns)
-
-    def step_map(x, rule):
-        new = update(model, unravel(x), rule, plan.singular)
-        return ravel_pytree(new.unknowns)[0], new.out
-
-    if fine is None:
-        out = step_map(x, quadrature)[1]
-        quadrature_error = jnp.zeros(())
-    else:
-        jacobian, out = jax.jacfwd(step_map, has_aux=True)(x, quadrature)
-        shift = jnp.linalg.solve(jnp.eye(x.size) - jacobian, step_map(x, fine)[0] - x)
-        size = ravel_pytree(scales(model, unknowns))[0]
+    out, finer = outcome.out, outcome.finer
+    if fine is not None:
+        finer = ravel_pytree(update(model, unknowns, fine, plan.singular).unknowns)[0]
+    quadrature_error = jnp.zeros(())
+    if finer is not None:
+        x, size = (ravel_pytree(tree)[0] for tree in (unknowns, scales(model, unknowns)))
+        shift = jnp.linalg.solve(jnp.eye(x.size) - outcome.jacobian, finer - x)
         quadrature_error = jnp.max(jnp.abs(shift) / size, initial=0.0)
     moments = jacobian_moments(model, overlaps, scalars, quadrature)
     # V_hat acts beside the weight decay, so a gap far below both is of no consequence
@@ -91,11 +86,11 @@ def replicon_matrix(model: Model, hats: Conjugates, pair):
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))
-def certify_at(model, unknowns, quadrature, fine, observable_rules, plan):
+def certify_at(model, unknowns, quadrature, observable_rules, plan):
     """The certificate of any overlaps, without iterating."""
-    new = update(model, unknowns, quadrature, plan.singular).unknowns
-    outcome = Outcome(unknowns, residual(model, unknowns, new), jnp.asarray(0), *[jnp.asarray(False)] * 2)
-    return certify(model, outcome, fine, quadrature, observable_rules, plan), new
+    new, out = update(model, unknowns, quadrature, plan.singular)
+    outcome = Outcome(unknowns, residual(model, unknowns, new), jnp.asarray(0), *[jnp.asarray(False)] * 2, out)
+    return certify(model, outcome, None, quadrature, observable_rules, plan), new
 
 
 @functools.partial(jax.jit, static_argnames=("plan",))

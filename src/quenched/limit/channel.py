@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ..laws.base import Conjugates, Overlaps, symmetrise
 from ..losses import envelope
 from . import fields
 from .model import Model
+from .parts import total
 
 
 def loss_layout(model: Model) -> fields.Layout:
@@ -92,10 +94,18 @@ class ChannelOut(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("singular",))
+def _slopes(model, overlaps, scalars, piece, singular):
+    return jax.value_and_grad(channel, argnums=(1, 2))(model, overlaps, scalars, piece, singular)
+
+
 def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool = False) -> ChannelOut:
-    """The conjugates that the overlaps produce, all by one gradient of :func:`channel`."""
+    """The conjugates that the overlaps produce, all by one gradient of :func:`channel`; the rule may be in parts."""
+    return _channel_out(model, *total(lambda piece: _slopes(model, overlaps, scalars, piece, singular), quadrature))
+
+
+def _channel_out(model, value, slopes) -> ChannelOut:
+    g, d_scalars = slopes
     rate = model.alpha / model.law.size
-    value, (g, d_scalars) = jax.value_and_grad(channel, argnums=(1, 2))(model, overlaps, scalars, quadrature, singular)
     hats = Conjugates(
         q_hat=-2.0 * rate * symmetrise(g.V),
         V_hat=2.0 * rate * symmetrise(g.q),
@@ -106,6 +116,26 @@ def conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: 
     if "m" in model.frozen:
         hats = hats._replace(m_hat=jnp.zeros_like(hats.m_hat))
     return ChannelOut(value, hats, g.m, d_scalars, symmetrise(g.V))
+
+
+def linearised(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool, needed):
+    """:func:`conjugates`, and its derivative along each of the n numbers of (overlaps, scalars): a :class:`ChannelOut` whose
+    leaves have an axis of n in front, zero unless ``needed`` (traced).
+
+    Both in one pass over the nodes: compiling costs more than running, and the proximal operator is written down once.
+    """
+    x, unravel = ravel_pytree((overlaps, scalars))
+
+    def piece(rule):
+        slopes, linear = jax.linearize(lambda x: _slopes(model, *unravel(x), rule, singular), x)
+        along = jax.vmap(linear)
+        basis = jnp.eye(x.size, dtype=x.dtype)
+        none = jax.tree.map(lambda leaf: jnp.zeros((x.size, *leaf.shape), leaf.dtype), slopes)
+        return slopes, jax.lax.cond(needed, lambda: along(basis), lambda: none)
+
+    slopes, derivatives = total(piece, quadrature)
+    out = _channel_out(model, *slopes)
+    return out, jax.vmap(lambda d: _channel_out(model, *d))(derivatives)
 
 
 class Moments(NamedTuple):
@@ -123,10 +153,11 @@ def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature) -> M
     labels, kinks = model.law.labels(), model.loss.kinks_of(scalars, model.params)
     rate = model.alpha / model.law.size
 
-    def one_label(mean, cov, value):
-        f = fields.fields(model, plan, overlaps, (mean, cov, value), quadrature, kinks)
-
-        size = jnp.max(jnp.abs(f.omega)) + 1e-300
+    def one_label(mean, cov, value, piece):
+        f = fields.fields(model, plan, overlaps, (mean, cov, value), piece, kinks)
+        moments = fields.assemble(model, overlaps, mean, cov)
+        spread = jnp.sqrt(jnp.max(jnp.abs(moments.q)))
+        size = jnp.max(jnp.abs(moments.mean)) + 5.0 * spread + 1e-300  # of omega, whatever nodes this part has
 
         def slope(omega, extra):
             if model.loss.moreau is not None:
@@ -144,9 +175,14 @@ def jacobian_moments(model: Model, overlaps: Overlaps, scalars, quadrature) -> M
         return jnp.einsum("lb,lij->bij", cov, diagonal), pair, bad
 
     prob = jnp.asarray(labels.prob)
-    price, pair, bad = jax.vmap(one_label)(jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value)
-    return Moments(
-        rate * jnp.tensordot(prob, price, 1),
-        rate * jnp.tensordot(prob, pair, 1),
-        jnp.max(bad),
-    )
+
+    def of(piece):
+        price, pair, bad = jax.vmap(functools.partial(one_label, piece=piece))(
+            jnp.asarray(labels.mean), jnp.asarray(labels.cov), labels.value
+        )
+        return Moments(rate * jnp.tensordot(prob, price, 1), rate * jnp.tensordot(prob, pair, 1), jnp.max(bad))
+
+    def combine(a, b):
+        return jnp.maximum(a, b) if a.ndim == 0 else a + b
+
+    return total(of, quadrature, combine)

@@ -32,15 +32,16 @@ def _linearise(model, unknowns, rule, rules, which, plan):
 
     def evaluate(y):
         x, p = y[:unknowns_size], y[unknowns_size:]
-        new = list(leaves)
+        moved = list(leaves)
         for i, leaf in zip(which, unravel_p(p), strict=True):
-            new[i] = leaf
-        there = jax.tree.unflatten(treedef, new)
+            moved[i] = leaf
+        there = jax.tree.unflatten(treedef, moved)
         at = unravel_x(x)
         zero = jnp.zeros(())
-        certificate = certify(there, Outcome(at, zero, zero, zero, zero), None, rule, rules, plan)
+        new, out = update(there, at, rule, plan.singular)
+        certificate = certify(there, Outcome(at, zero, zero, zero, zero, out), None, rule, rules, plan)
         outputs = {**at.overlaps._asdict(), **certificate.conjugates._asdict(), **at.scalars, **certificate.observables}
-        return ravel_pytree(update(there, at, rule, plan.singular).unknowns)[0], outputs
+        return ravel_pytree(new)[0], outputs
 
     unknowns_size = x.size
     step, outputs = jax.jacfwd(evaluate)(jnp.concatenate([x, p]))
@@ -105,7 +106,7 @@ def solve_traced(model: Model, **options):
         averages = scheme(model)
         with float64(True):
             found = _linearise(
-                model, solved.certificate.unknowns, averages.loss_rule(solved.level), averages.rules,
+                model, solved.certificate.unknowns, averages.solving_rules(solved.level)[0], averages.rules,
                 which, Plan(solved.singular, averages.jumps),
             )  # fmt: skip
             return jax.tree.map(np.asarray, found)

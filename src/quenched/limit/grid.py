@@ -72,12 +72,12 @@ def _run_chunk(models, init, solver):
     padded = models + [models[-1]] * (CHUNK - len(models))
     starts = [starting_point(model, init) for model in models]
     starts += [starts[-1]] * (CHUNK - len(models))
-    fine = averages.loss_rule(1) if averages.levels > 1 else None
+    rule, fine = averages.solving_rules(0)
     with float64(True):
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         begin = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
         found = _mapped(
-            stacked, begin, len(models), averages.loss_rule(0), fine, averages.rules, as_numbers(solver),
+            stacked, begin, len(models), rule, fine, averages.rules, as_numbers(solver),
             Plan(False, averages.jumps),
         )  # fmt: skip
         found = jax.device_get(found)

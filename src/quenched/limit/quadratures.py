@@ -16,6 +16,7 @@ from .channel import loss_layout
 from .jumps import NO_JUMPS, Jumps, steps_only, target_jumps
 from .model import Model
 from .observables import SPLIT, training_layout
+from .parts import Parts, in_parts
 
 #: Default tolerances of the quadrature error: up to three dimensions, and more (coarse or quasi-random rules).
 TOLERANCE, COARSE_TOLERANCE = 1e-6, 5e-3
@@ -57,9 +58,29 @@ class Scheme(NamedTuple):
             if self.splits.places:
                 inner = gaussian.breakpoints(level), np.asarray(self.splits.places)
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
-        if self.splits != NO_JUMPS:
-            return jumping_rule(self.splits, self.dimension, level)
-        return rule(self.dimension, level, self.quadratic, self.symmetries)
+        return _nodes(self.dimension, level, self.quadratic, self.symmetries, self.splits)
+
+
+    def solving_rules(self, level: int):
+        """The rule to solve with, and the one that measures its error: None where the first is in parts, and knows a finer one."""
+        ladder = None
+        if not self.panels and self.inner is None:
+            ladder = _ladder(self.dimension, self.levels, self.quadratic, self.symmetries, self.splits)
+        if ladder is None:
+            return self.loss_rule(level), self.loss_rule(level + 1) if level + 1 < self.levels else None
+        return ladder._replace(level=np.array(level)), None
+
+
+@functools.lru_cache(maxsize=64)
+def _ladder(dimension: int, levels: int, quadratic: bool, symmetries: tuple, splits: Jumps) -> Parts | None:
+    rules = [_nodes(dimension, level, quadratic, symmetries, splits) for level in range(levels)]
+    return in_parts(rules) if all(len(rule) == 2 for rule in rules) else None
+
+
+def _nodes(dimension: int, level: int, quadratic: bool, symmetries: tuple, splits: Jumps):
+    if splits != NO_JUMPS:
+        return jumping_rule(splits, dimension, level)
+    return rule(dimension, level, quadratic, symmetries)
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..laws.base import Conjugates, Overlaps
-from .channel import ChannelOut, channel, conjugates
+from .channel import ChannelOut, channel, conjugates, linearised
 from .fields import axes
 from .model import Model
+from .parts import Parts
 
 #: The iteration has stalled after so many steps in which the smallest residual fell by less than two per cent.
 PATIENCE = 40
@@ -86,8 +87,12 @@ def unrotated(overlaps: Overlaps) -> Overlaps:
 
 def update(model: Model, unknowns: Unknowns, quadrature, singular: bool = False) -> Update:
     """Overlaps -> conjugates -> overlaps; free means and trained scalars take one gradient step."""
+    return respond(model, unknowns, conjugates(model, unknowns.overlaps, unknowns.scalars, quadrature, singular))
+
+
+def respond(model: Model, unknowns: Unknowns, out: ChannelOut) -> Update:
+    """The law's half of :func:`update`: what follows from the channel's half."""
     old = unknowns.overlaps
-    out = conjugates(model, old, unknowns.scalars, quadrature, singular)
     for name, (direction, value) in model.held.items():
         out = out._replace(conjugates=_with_multiplier(model, out.conjugates, name, direction, value))
     rate = model.alpha / model.law.size
@@ -169,14 +174,42 @@ def valid(model: Model, unknowns: Unknowns):
     return finite & (lowest(combine(o.V)) > 0.0) & (joint >= 0.0)
 
 
+class _Point(NamedTuple):
+    """The flat unknowns somewhere, one undamped update of them, and its Jacobian where that is ``known``."""
+
+    x: Any
+    fx: Any
+    residual: Any
+    jacobian: Any
+    known: Any
+    out: ChannelOut
+
+
+class _State(NamedTuple):
+    """Where an iteration is."""
+
+    at: _Point
+    best: _Point  # of the smallest residual
+    damping: Any
+    wait: Any  # steps until Newton's method begins, or begins again
+    count: Any
+    lost: Any
+    stale: Any  # steps since the residual fell
+    finer: Any  # one update at the end by the finer rule, once the end is checked
+    checked: Any
+
+
 class Outcome(NamedTuple):
-    """Where the iteration ended; ``residual`` is of one undamped update at ``unknowns``."""
+    """Where the iteration ended; ``residual``, ``jacobian`` and ``out`` are of one undamped update at ``unknowns``."""
 
     unknowns: Unknowns
     residual: Any
     steps: Any
     lost: Any  # the iteration left the valid region and damping could not bring it back
     stalled: Any  # the residual stopped falling
+    out: ChannelOut
+    jacobian: Any = None  # of the flat unknowns; zero where the iteration did not converge
+    finer: Any = None  # the flat unknowns after one update by a finer rule, where there is one in parts; else infinite
 
 
 def smallest_eigenvalue(model: Model, overlaps: Overlaps):
@@ -215,34 +248,46 @@ def _absolute(a, positive, unit):
     return jnp.where(positive, matrix, a * unit)
 
 
+def linearised_update(model: Model, unknowns: Unknowns, quadrature, singular: bool, needed):
+    """:func:`update` and its Jacobian in the flat unknowns, which is right only where ``needed`` (traced)."""
+    x, unravel = ravel_pytree(unknowns)
+    out, along = linearised(model, unknowns.overlaps, unknowns.scalars, quadrature, singular, needed)
+
+    def flat(x, out):
+        new = respond(model, unravel(x), out)
+        return ravel_pytree(new.unknowns)[0], new
+
+    _, linear, new = jax.linearize(flat, x, out, has_aux=True)
+    return new, jax.vmap(linear, out_axes=1)(jnp.eye(x.size, dtype=x.dtype), along)
+
+
 def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
-    """Run damped steps, then Newton steps that are kept only where they reduce the residual."""
+    """Run damped steps, then Newton steps that are kept only where they reduce the residual.
+
+    A last pass, by the finer rule if there is one in parts, sees to what the certificate needs: in the loop, since an update is
+    most of what there is to compile.
+    """
     flat, unravel = ravel_pytree(start)
     # a Newton step costs as much as this many plain ones: with many unknowns it waits longer
     first_newton = jnp.maximum(jnp.asarray(solver.warmup) + max(0, flat.size // 2 - 6), 0)
 
-    def step_map(x):
-        return ravel_pytree(update(model, unravel(x), quadrature, singular).unknowns)[0]
-
-    def newton_point(x, fx):
+    def newton_point(x, fx, jacobian):
         base = unravel(x).overlaps
         how = {name: (_has_size(a), jnp.max(jnp.abs(a)) + 1e-300) for name, a in base._asdict().items() if name in ("V", "q", "Q")}
-        y = chart(unravel(x), how)
-
-        def mapped(y):
-            new = chart(unravel(step_map(unchart(y, how))), how)
-            return new, new
-
-        jacobian, fy = jax.jacfwd(mapped, has_aux=True)(y)
+        y = chart(x, how)
+        _, there = jax.linearize(lambda y: unchart(y, how), y)
+        fy, back = jax.linearize(lambda x: chart(x, how), fx)
+        jacobian = jax.vmap(lambda e: back(jacobian @ there(e)), out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
         step = jnp.linalg.solve(jnp.eye(x.size, dtype=x.dtype) - jacobian, fy - y)
         return unchart(y + jnp.where(jnp.max(jnp.abs(step)) < 50.0, step, jnp.nan), how)
 
     def size_of(q, how):
         return jnp.sqrt(jnp.mean(jnp.where(how["q"][0], _size(q), 0.0)))
 
-    def chart(unknowns, how):
+    def chart(x, how):
         """Newton's coordinates, in which saddle points are closer to linear: of V, q and Q the logarithm of the size and the
         matrix relative to it (for one unit log V, log q, log Q), m and theta relative to the square root of q."""
+        unknowns = unravel(x)
         o = unknowns.overlaps
         root = size_of(o.q, how)
         matrices = {name: _relative(getattr(o, name), *how[name]) for name in how}
@@ -254,54 +299,75 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         root = size_of(matrices["q"], how)
         return ravel_pytree(unravel(y)._replace(overlaps=o._replace(m=o.m * root, theta=o.theta * root, **matrices)))[0]
 
-    def evaluate(x):
-        new = update(model, unravel(x), quadrature, singular).unknowns
-        return ravel_pytree(new)[0], residual(model, unravel(x), new), valid(model, unravel(x)) & valid(model, new)
+    newton = jnp.asarray(solver.newton)
+    finer_rule = quadrature.finer if isinstance(quadrature, Parts) else None
+
+    def converged(state):
+        return state.at.residual <= solver.tol
+
+    def newton_next(state):
+        return newton & (state.wait <= 0) & state.at.known & ~converged(state)
 
     def body(state):
-        x, fx, res, best, damping, newton_in, count, lost, stale = state
-        use_newton = jnp.asarray(solver.newton) & (newton_in <= 0) & (count > 0)
-        damped = jnp.where(count == 0, x, damping * x + (1.0 - damping) * fx)
-        trial = jax.lax.cond(use_newton, newton_point, lambda x, fx: damped, x, fx)
-        f_trial, r_trial, ok = evaluate(trial)
-        ok = ok & jnp.isfinite(r_trial)
-        accept = ok & jnp.where(use_newton, r_trial < 0.7 * res, True)
+        at, checking, use_newton = state.at, converged(state), newton_next(state)
+        damped = jnp.where((state.count == 0) | checking, at.x, state.damping * at.x + (1.0 - state.damping) * at.fx)
+        x = jax.lax.cond(use_newton, newton_point, lambda *_: damped, at.x, at.fx, at.jacobian)
+        # a Jacobian is worth its time where a Newton step is to start from it, and at the end
+        known = jnp.where(checking, ~at.known, newton & (state.wait <= 1))
+        rule = quadrature
+        if finer_rule is not None:
+            rule = quadrature._replace(level=jnp.where(checking, finer_rule.level, quadrature.level))
+        new, jacobian = linearised_update(model, unravel(x), rule, singular, known)
+        there = _Point(
+            x, ravel_pytree(new.unknowns)[0], residual(model, unravel(x), new.unknowns), jacobian, known, new.out
+        )
+        return jax.lax.cond(checking, check, move, state, there)
+
+    def check(state, there):
+        jacobian = jnp.where(state.at.known, state.at.jacobian, there.jacobian)
+        at = state.at._replace(jacobian=jacobian, known=jnp.asarray(True))
+        return state._replace(at=at, finer=there.fx, checked=jnp.asarray(True))
+
+    def move(state, there):
+        at, damping, use_newton = state.at, state.damping, newton_next(state)
+        ok = valid(model, unravel(there.x)) & valid(model, unravel(there.fx)) & jnp.isfinite(there.residual)
+        accept = ok & jnp.where(use_newton, there.residual < 0.7 * at.residual, True)
         # a rejected Newton step: a few more damped steps first; a rejected damped step: shorter steps
-        wait = jnp.where(use_newton & ~accept, 8, newton_in - 1)
+        wait = jnp.where(use_newton & ~accept, 8, state.wait - 1)
         damping = jnp.where(~use_newton & ~accept, 0.5 * (1.0 + damping), damping)
         # damped steps that drift without converging are slowed down too
-        damping = jnp.where(accept & ~use_newton & (r_trial > 2.0 * best[0]), 0.5 * (0.9 + damping), damping)
-        x, fx, res = (jnp.where(accept, new, old) for new, old in ((trial, x), (f_trial, fx), (r_trial, res)))
-        lost = damping > 0.9999
-        lowest, lowest_x = best
-        news = (res < 0.98 * lowest) | (res > 10.0 * lowest)  # falling, or on the way from an unstable point to another one
-        best = jnp.where(news, res, lowest), jnp.where(news, x, lowest_x)
-        return x, fx, res, best, damping, wait, count + 1, lost, jnp.where(news, 0, stale + 1)
+        drifts = accept & ~use_newton & (there.residual > 2.0 * state.best.residual)
+        damping = jnp.where(drifts, 0.5 * (0.9 + damping), damping)
+        at = jax.tree.map(lambda new, old: jnp.where(accept, new, old), there, at)
+        # falling, or on the way from an unstable point to another one
+        news = (at.residual < 0.98 * state.best.residual) | (at.residual > 10.0 * state.best.residual)
+        best = jax.tree.map(lambda new, old: jnp.where(news, new, old), at, state.best)
+        stale = jnp.where(news, 0, state.stale + 1)
+        return state._replace(
+            at=at, best=best, damping=damping, wait=wait, count=state.count + 1, lost=damping > 0.9999, stale=stale
+        )
 
     def going(state):
-        x, _, res, _, _, _, count, lost, stale = state
         hidden = jnp.array(False)
         if model.units > 1 and not singular:
             # a covariance became singular: nodes do not see all of it, the caller starts again with singular=True
-            hidden = (count > 1) & (smallest_eigenvalue(model, unravel(x).overlaps) < SINGULAR)
-        return (count < solver.max_steps) & ~(res <= solver.tol) & ~lost & ~hidden & (stale < PATIENCE + first_newton)
+            hidden = (state.count > 1) & (smallest_eigenvalue(model, unravel(state.at.x).overlaps) < SINGULAR)
+        on = (state.count < solver.max_steps) & ~state.lost & (state.stale < PATIENCE + first_newton)
+        unchecked = ~state.checked & (finer_rule is not None or ~state.at.known)
+        return ~hidden & jnp.where(converged(state), unchecked, on)
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
-    state = (
-        flat,
-        flat,
-        infinite,
-        (infinite, flat),
-        jnp.asarray(solver.damping, flat.dtype),
-        first_newton,
-        0,
-        False,
-        0,
-    )
-    x, _, res, (lowest, lowest_x), _, _, count, lost, stale = jax.lax.while_loop(going, body, state)
+    shapes = jax.eval_shape(lambda: update(model, start, quadrature, singular).out)
+    nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
+    at = _Point(flat, flat, infinite, jnp.zeros((flat.size, flat.size), flat.dtype), jnp.asarray(False), nothing)
+    damping, no = jnp.asarray(solver.damping, flat.dtype), jnp.asarray(False)
+    state = _State(at, at, damping, first_newton, jnp.asarray(0), no, jnp.asarray(0), jnp.full_like(flat, jnp.inf), no)
+    state = jax.lax.while_loop(going, body, state)
     # a cycle is left where its residual is smallest
-    stalled = (stale >= PATIENCE + first_newton) & ~(res <= solver.tol)
-    return Outcome(unravel(jnp.where(stalled, lowest_x, x)), jnp.where(stalled, lowest, res), count, lost, stalled)
+    stalled = (state.stale >= PATIENCE + first_newton) & ~converged(state)
+    end = jax.tree.map(lambda low, last: jnp.where(stalled, low, last), state.best, state.at)
+    finer = None if finer_rule is None else state.finer
+    return Outcome(unravel(end.x), end.residual, state.count, state.lost, stalled, end.out, end.jacobian, finer)
 
 
 def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):

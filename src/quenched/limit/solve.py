@@ -175,8 +175,7 @@ def certified(end: Certificate, solver: Solver, tol: float, level: int, singular
 
 
 def _attempt(model, averages, start, solver, level, singular, rescue):
-    rule = averages.loss_rule(level)
-    fine = averages.loss_rule(level + 1) if level + 1 < averages.levels else None
+    rule, fine = averages.solving_rules(level)
     plan = Plan(singular, averages.jumps)
 
     def run(model, start, solver):

@@ -161,8 +161,11 @@ def _in_batches(fn):
             values = iter(values)
             return fn(*jax.tree.unflatten(tree, [next(values) if m else a for a, m in zip(leaves, mapped, strict=True)]))
 
-        together = TOGETHER if jax.default_backend() == "cpu" else size
-        return jax.lax.map(one, [a for a, m in zip(leaves, mapped, strict=True) if m], batch_size=min(together, size)), True
+        together = min(TOGETHER, size) if jax.default_backend() == "cpu" else size
+        # whole batches only: the rest of a division would be a second program beside the first
+        missing = -size % together
+        whole = [jnp.concatenate([a, a[:missing]]) if missing else a for a, m in zip(leaves, mapped, strict=True) if m]
+        return jax.tree.map(lambda a: a[:size], jax.lax.map(one, whole, batch_size=together)), True
 
     return batched
 

@@ -28,9 +28,9 @@ def evaluate(problem, overlaps: dict) -> dict[str, Any]:
     averages = scheme(model)
     rule = averages.loss_rule(max(0, averages.levels - 2))
     with float64(True):
-        certificate, new = certify_at(model, start, rule, None, averages.rules, Plan(False, averages.jumps))
+        certificate, new = certify_at(model, start, rule, averages.rules, Plan(False, averages.jumps))
         if certificate.null < SINGULAR:  # nodes do not see all of a singular covariance
-            certificate, new = certify_at(model, start, rule, None, averages.rules, Plan(True, averages.jumps))
+            certificate, new = certify_at(model, start, rule, averages.rules, Plan(True, averages.jumps))
         certificate, new = jax.tree.map(np.asarray, (certificate, new))
     old_values = {**start.overlaps._asdict(), **start.scalars}
     new_values = {**new.overlaps._asdict(), **new.scalars}
