@@ -9,10 +9,11 @@ import numpy as np
 from ..names import attributes
 
 
-def along(problem, name: str, values, measured, observable: str, *, dim: int, seeds: int, progress=None, extra=None):
+def along(problem, name: str, values, measured, observable: str, *, dim: int, seeds: int, progress=None, extra=None, **options):
     """Theory and experiment of an autoencoder over ``values`` of the parameter ``name``; a Dataset like a sweep's.
 
-    ``measured``: the values at which networks are trained in dimension ``dim``; ``extra(problem)`` gives further columns.
+    ``measured``: the values at which networks are trained in dimension ``dim``; ``extra(problem)`` gives further columns;
+    ``options`` are those of ``solve``.
     """
     import xarray as xr
 
@@ -24,7 +25,7 @@ def along(problem, name: str, values, measured, observable: str, *, dim: int, se
     for k, value in enumerate(values):
         report(k, len(values), "solving and training")
         at = problem.replace(**{name: float(value)})
-        solution = at.solve(init="global")
+        solution = at.solve(init="global", **options)
         theory[k], trusted[k] = float(solution[observable]), solution.converged and solution.stable
         more.append({} if extra is None else extra(at))
         if value in measured:

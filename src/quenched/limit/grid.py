@@ -63,22 +63,28 @@ def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_to
                 progress(done)
     for index, end in enumerate(ends):
         if not end.result or end.certificate.null <= 0.0:
-            ends[index] = solve(models[index], init, solver, quadrature_tol, known=end.certificate)
+            ends[index] = solve(models[index], init, solver, quadrature_tol, known=end.certificate, compiled=_alone)
     return ends
+
+
+def _together(models, starts, *rest):
+    """:func:`_mapped` of at most a chunk of points, and what it found for each of them."""
+    missing = CHUNK - len(models)
+    points = models + [models[-1]] * missing, starts + [starts[-1]] * missing
+    stacked = (jax.tree.map(lambda *leaves: np.stack(leaves), *trees) for trees in points)
+    found = jax.device_get(_mapped(*stacked, len(models), *rest))
+    return [jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(models))]
+
+
+def _alone(model, start, *rest):
+    """:func:`quenched.limit.certificate.solve_and_certify` by the program that is compiled already."""
+    return _together([model], [start], *rest)[0]
 
 
 def _run_chunk(models, init, solver):
     averages = scheme(models[0])
-    padded = models + [models[-1]] * (CHUNK - len(models))
     starts = [starting_point(model, init) for model in models]
-    starts += [starts[-1]] * (CHUNK - len(models))
-    rule, fine = averages.solving_rules(0)
     with float64(True):
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        begin = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-        found = _mapped(
-            stacked, begin, len(models), rule, fine, averages.rules, as_numbers(solver),
-            Plan(False, averages.jumps),
-        )  # fmt: skip
-        found = jax.device_get(found)
-    return [jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(models))]
+        return _together(
+            models, starts, *averages.solving_rules(0), averages.rules, as_numbers(solver), Plan(False, averages.jumps)
+        )

@@ -119,7 +119,7 @@ def refuse_impossible(model: Model, start: Unknowns) -> None:
 
 def solve(
     model: Model, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, level: int = 0, rescue: bool = True, aim=None,
-    known: Certificate | None = None,
+    known: Certificate | None = None, compiled=solve_and_certify,
 ) -> Solved:
     """Solve the saddle point of a model whose numbers are NumPy.
 
@@ -127,7 +127,8 @@ def solve(
     A start that fails is tried again with more damping, then by continuation from a larger weight decay, and in one
     dimension, where that is cheap, on finer quadratures. Without ``rescue`` only the last is done: the others may leave the branch.
     With an ``aim`` below ``quadrature_tol`` the refinement goes on until the aim is met, as far as there are finer rules.
-    Where the end of the iteration at ``level`` is ``known`` already, and converged, it is not computed again.
+    Where the end of the iteration at ``level`` is ``known`` already, and converged, it is not computed again. ``compiled`` is the
+    program that does the work, :func:`quenched.limit.certificate.solve_and_certify` or one of its arguments and result.
     """
     make_room()
     model = as_numbers(model)
@@ -142,7 +143,7 @@ def solve(
         while True:
             end, known = known, None
             if end is None or not (end.residual <= solver.tol):
-                end = _attempt(model, averages, start, solver, level, singular, rescue=rescue and level == 0)
+                end = _attempt(compiled, model, averages, start, solver, level, singular, rescue=rescue and level == 0)
             steps += int(end.steps)
             if not singular and end.null < SINGULAR:
                 singular = True
@@ -174,12 +175,12 @@ def certified(end: Certificate, solver: Solver, tol: float, level: int, singular
     return Solved(end, _result(end, solver, tol), replicon, tol, int(end.steps), level, singular)
 
 
-def _attempt(model, averages, start, solver, level, singular, rescue):
+def _attempt(compiled, model, averages, start, solver, level, singular, rescue):
     rule, fine = averages.solving_rules(level)
     plan = Plan(singular, averages.jumps)
 
     def run(model, start, solver):
-        return jax.device_get(solve_and_certify(model, start, rule, fine, averages.rules, as_numbers(solver), plan))
+        return jax.device_get(compiled(model, start, rule, fine, averages.rules, as_numbers(solver), plan))
 
     end = run(model, start, solver)
     if end.residual <= solver.tol or not rescue or (not singular and end.null < SINGULAR):

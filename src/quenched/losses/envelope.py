@@ -175,13 +175,13 @@ def minima(loss, omega, V, extra):
     return _in_batches(lambda *at: _searched(loss, *at)[0])(omega, symmetrise(V), extra)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _minimise(loss, omega, V, extra):
     """The lowest end of the searches."""
     ends, values = _searched(loss, omega, V, extra)
     return ends[0] if len(ends) == 1 else ends[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
 
 
+@functools.partial(jax.jit, static_argnums=0)  # as above
 def _searched(loss, omega, V, extra):
     """Levenberg-shifted Newton on ``|u|^2 / 2 + loss(omega + root u)`` from several starts: the ends, and the values there."""
     root = jax.vmap(lambda v: psd_factors(v)[0])(V)
