@@ -208,7 +208,7 @@ class Outcome(NamedTuple):
     lost: Any  # the iteration left the valid region and damping could not bring it back
     stalled: Any  # the residual stopped falling
     out: ChannelOut
-    jacobian: Any = None  # of the flat unknowns; zero where the iteration did not converge
+    jacobian: Any = None  # of the flat unknowns, where the iteration converged
     finer: Any = None  # the flat unknowns after one update by a finer rule, where there is one in parts; else infinite
 
 
@@ -249,7 +249,7 @@ def _absolute(a, positive, unit):
 
 
 def linearised_update(model: Model, unknowns: Unknowns, quadrature, singular: bool, needed):
-    """:func:`update` and its Jacobian in the flat unknowns, which is right only where ``needed`` (traced)."""
+    """:func:`update` and its Jacobian in the flat unknowns, which is zero unless ``needed`` (traced)."""
     x, unravel = ravel_pytree(unknowns)
     out, along = linearised(model, unknowns.overlaps, unknowns.scalars, quadrature, singular, needed)
 
@@ -258,7 +258,8 @@ def linearised_update(model: Model, unknowns: Unknowns, quadrature, singular: bo
         return ravel_pytree(new.unknowns)[0], new
 
     _, linear, new = jax.linearize(flat, x, out, has_aux=True)
-    return new, jax.vmap(linear, out_axes=1)(jnp.eye(x.size, dtype=x.dtype), along)
+    basis = jnp.eye(x.size, dtype=x.dtype)
+    return new, jax.lax.cond(needed, lambda: jax.vmap(linear, out_axes=1)(basis, along), lambda: jnp.zeros_like(basis))
 
 
 def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
@@ -318,9 +319,8 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         if finer_rule is not None:
             rule = quadrature._replace(level=jnp.where(checking, finer_rule.level, quadrature.level))
         new, jacobian = linearised_update(model, unravel(x), rule, singular, known)
-        there = _Point(
-            x, ravel_pytree(new.unknowns)[0], residual(model, unravel(x), new.unknowns), jacobian, known, new.out
-        )
+        change = residual(model, unravel(x), new.unknowns)
+        there = _Point(x, ravel_pytree(new.unknowns)[0], change, jacobian, known, new.out)
         return jax.lax.cond(checking, check, move, state, there)
 
     def check(state, there):
