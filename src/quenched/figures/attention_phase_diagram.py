@@ -54,13 +54,13 @@ def _row(omega, alphas):
 
 
 def study(quick: bool = False, progress=None, workers: int = 2):
-    """Both branches on a grid: 4 x 6 points if ``quick``, else 30 x 30, rows in ``workers`` processes."""
+    """Both branches on a grid: 3 x 6 points if ``quick``, else 30 x 30, rows in ``workers`` processes."""
     import xarray as xr
 
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    omegas = np.round(np.linspace(0.1, 0.5, 4 if quick else 30), 4)
+    omegas = np.round(np.linspace(0.1, 0.5, 3 if quick else 30), 4)
     alphas = np.round(np.linspace(0.6, 3.0, 6 if quick else 30), 4)
     rows = []
     pool = None if quick else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))

@@ -30,7 +30,7 @@ def problem():
 def study(quick: bool = False, progress=None):
     """Theory over weight_decay = 0.01 .. 100 for three losses, and experiments at every eighth strength."""
     over = {"loss": ["square", "logistic", "hinge"], "weight_decay": np.geomspace(0.01, 100.0, 41)}
-    simulate = {"dim": 400, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
+    simulate = {"dim": 250, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
     return sweep(problem(), over, simulate | {"every": 8}, progress=progress)
 
 

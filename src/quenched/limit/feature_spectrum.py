@@ -47,9 +47,12 @@ def _unpack(x, k):
     return _State(symmetric(x[:pairs], k), x[pairs : pairs + k], x[pairs + k :])
 
 
+_unpacked = jax.jit(_unpack, static_argnums=1)
+
+
 def _plain_state(law, state, rate, x) -> _State:
     """The state outside of the bulk, as real NumPy arrays without the scale."""
-    A, B, g = (np.asarray(v) for v in _unpack(jnp.asarray(state), len(law.groups)))
+    A, B, g = (np.asarray(v) for v in _unpacked(state, len(law.groups)))
     scale = _real_scale(rate, x)
     return _State(np.real(A * scale), np.real(B * scale), np.real(g / scale))
 
@@ -75,6 +78,9 @@ def _couple(law, rate, weight):
 def _weights(law, scale, A, g):
     """w (C,) = 1 / (1 + V), over the scale."""
     return 1.0 / (scale + law.susceptibility(g, form(g, A, law.size * law.groups)))
+
+
+_compiled_weights = jax.jit(_weights)
 
 
 def _inverse(law, ridge, A, B, g):
@@ -274,7 +280,7 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
 
 def _channels(law, state, width):
     """D and E[w B B] of the channels; in the limit of a wide layer without the constants, and orthogonal to them."""
-    weighted = law.prob * np.asarray(_weights(law, 1.0, state.A, state.g))
+    weighted = law.prob * np.asarray(_compiled_weights(law, 1.0, state.A, state.g))
     mu0, channels, tilts, D = law.profile.mu0, law.channels, law.tilts, law.mobility(state.g)
     gram = np.einsum("c,ci,cj->ij", weighted, channels, channels) + np.einsum("c,cis,cjs->ij", weighted, tilts, tilts)
     cross, own = (mu0.T * weighted) @ channels, (mu0.T * weighted) @ mu0
