@@ -54,9 +54,11 @@ def total(fn, rule, combine=operator.add):
     if not isinstance(rule, Parts):
         return fn(rule)
 
-    def part(k):
-        return fn((rule.nodes[k], rule.weights[k]))
+    nodes, weights, ends = (jnp.asarray(a) for a in rule[:3])
 
-    first, end = rule.ends[rule.level], rule.ends[rule.level + 1]
+    def part(k):
+        return fn((nodes[k], weights[k]))
+
+    first, end = ends[rule.level], ends[rule.level + 1]
     none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part, first))
     return jax.lax.fori_loop(first, end, lambda k, before: jax.tree.map(combine, before, part(k)), none)
