@@ -80,3 +80,9 @@ def test_a_finer_rule_needs_no_other_program():
     # the estimate is of the error in the overlaps
     change = max(float(np.max(np.abs(coarse[name] - fine[name])) / np.max(np.abs(fine[name]))) for name in ("V", "q", "theta"))
     assert change < 10.0 * coarse.quadrature_error
+
+
+def test_nothing_is_said_of_the_quadrature_without_convergence():
+    with pytest.warns(qn.problems.SolveWarning):
+        solution = problem().solve(max_steps=2)
+    assert not solution.converged and np.isnan(solution.quadrature_error)

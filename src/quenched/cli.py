@@ -360,10 +360,11 @@ def _solution_as_json(solution) -> dict:
     def plain(table):
         return {name: np.asarray(value).tolist() for name, value in table.items()}
 
+    diagnostics = {name: getattr(solution, name) for name in ("residual", "quadrature_error", "replicon")}
     return {
         "problem": repr(solution.problem), "result": str(solution.result), "converged": solution.converged,
-        "stable": solution.stable, "residual": solution.residual, "quadrature_error": solution.quadrature_error,
-        "replicon": solution.replicon, "observables": plain(solution.observables),
+        "stable": solution.stable, **{name: x if np.isfinite(x) else None for name, x in diagnostics.items()},  # JSON has no NaN
+        "observables": plain(solution.observables),
         "order_parameters": plain(solution.order_parameters),
     }  # fmt: skip
 

@@ -118,7 +118,7 @@ def _channel_out(model, value, slopes) -> ChannelOut:
     return ChannelOut(value, hats, g.m, d_scalars, symmetrise(g.V))
 
 
-def linearised(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool, needed):
+def linearised_conjugates(model: Model, overlaps: Overlaps, scalars, quadrature, singular: bool, needed):
     """:func:`conjugates`, and its derivative along each of the n numbers of (overlaps, scalars): a :class:`ChannelOut` whose
     leaves have an axis of n in front, zero unless ``needed`` (traced).
 

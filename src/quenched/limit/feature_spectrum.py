@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -42,17 +43,15 @@ def _pack(state):
     return jnp.concatenate([state.A[a, b], state.B, state.g])
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _unpack(x, k):
     pairs = k * (k + 1) // 2
     return _State(symmetric(x[:pairs], k), x[pairs : pairs + k], x[pairs + k :])
 
 
-_unpacked = jax.jit(_unpack, static_argnums=1)
-
-
 def _plain_state(law, state, rate, x) -> _State:
     """The state outside of the bulk, as real NumPy arrays without the scale."""
-    A, B, g = (np.asarray(v) for v in _unpacked(state, len(law.groups)))
+    A, B, g = (np.asarray(v) for v in _unpack(state, len(law.groups)))
     scale = _real_scale(rate, x)
     return _State(np.real(A * scale), np.real(B * scale), np.real(g / scale))
 
@@ -75,12 +74,10 @@ def _couple(law, rate, weight):
     return rate * jnp.einsum("c,cl,cm->lm", weighted, mu1, mu1), rate * weighted @ law.profile.rest
 
 
+@jax.jit
 def _weights(law, scale, A, g):
     """w (C,) = 1 / (1 + V), over the scale."""
     return 1.0 / (scale + law.susceptibility(g, form(g, A, law.size * law.groups)))
-
-
-_compiled_weights = jax.jit(_weights)
 
 
 def _inverse(law, ridge, A, B, g):
@@ -280,7 +277,7 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
 
 def _channels(law, state, width):
     """D and E[w B B] of the channels; in the limit of a wide layer without the constants, and orthogonal to them."""
-    weighted = law.prob * np.asarray(_compiled_weights(law, 1.0, state.A, state.g))
+    weighted = law.prob * np.asarray(_weights(law, 1.0, state.A, state.g))
     mu0, channels, tilts, D = law.profile.mu0, law.channels, law.tilts, law.mobility(state.g)
     gram = np.einsum("c,ci,cj->ij", weighted, channels, channels) + np.einsum("c,cis,cjs->ij", weighted, tilts, tilts)
     cross, own = (mu0.T * weighted) @ channels, (mu0.T * weighted) @ mu0

@@ -60,7 +60,6 @@ class Scheme(NamedTuple):
             return *gaussian.outer_rule(self.dimension, level), *inner, chebyshev_nodes(INTERPOLATION[level])
         return _nodes(self.dimension, level, self.quadratic, self.symmetries, self.splits)
 
-
     def solving_rules(self, level: int):
         """The rule to solve with, and the one that measures its error: None where the first is in parts, and knows a finer one."""
         ladder = None

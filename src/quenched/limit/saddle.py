@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..laws.base import Conjugates, Overlaps
-from .channel import ChannelOut, channel, conjugates, linearised
+from .channel import ChannelOut, channel, conjugates, linearised_conjugates
 from .fields import axes
 from .model import Model
 from .parts import Parts
@@ -208,8 +208,8 @@ class Outcome(NamedTuple):
     lost: Any  # the iteration left the valid region and damping could not bring it back
     stalled: Any  # the residual stopped falling
     out: ChannelOut
-    jacobian: Any = None  # of the flat unknowns, where the iteration converged
-    finer: Any = None  # the flat unknowns after one update by a finer rule, where there is one in parts; else infinite
+    jacobian: Any = None  # of the flat unknowns; NaN where the iteration did not converge
+    finer: Any = None  # the flat unknowns after one update by a finer rule in parts, if there is one; NaN likewise
 
 
 def smallest_eigenvalue(model: Model, overlaps: Overlaps):
@@ -251,7 +251,7 @@ def _absolute(a, positive, unit):
 def linearised_update(model: Model, unknowns: Unknowns, quadrature, singular: bool, needed):
     """:func:`update` and its Jacobian in the flat unknowns, which is zero unless ``needed`` (traced)."""
     x, unravel = ravel_pytree(unknowns)
-    out, along = linearised(model, unknowns.overlaps, unknowns.scalars, quadrature, singular, needed)
+    out, along = linearised_conjugates(model, unknowns.overlaps, unknowns.scalars, quadrature, singular, needed)
 
     def flat(x, out):
         new = respond(model, unravel(x), out)
@@ -361,13 +361,14 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
     nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
     at = _Point(flat, flat, infinite, jnp.zeros((flat.size, flat.size), flat.dtype), jnp.asarray(False), nothing)
     damping, no = jnp.asarray(solver.damping, flat.dtype), jnp.asarray(False)
-    state = _State(at, at, damping, first_newton, jnp.asarray(0), no, jnp.asarray(0), jnp.full_like(flat, jnp.inf), no)
+    state = _State(at, at, damping, first_newton, jnp.asarray(0), no, jnp.asarray(0), jnp.full_like(flat, jnp.nan), no)
     state = jax.lax.while_loop(going, body, state)
     # a cycle is left where its residual is smallest
     stalled = (state.stale >= PATIENCE + first_newton) & ~converged(state)
     end = jax.tree.map(lambda low, last: jnp.where(stalled, low, last), state.best, state.at)
+    jacobian = jnp.where(converged(state) & end.known, end.jacobian, jnp.nan)
     finer = None if finer_rule is None else state.finer
-    return Outcome(unravel(end.x), end.residual, state.count, state.lost, stalled, end.out, end.jacobian, finer)
+    return Outcome(unravel(end.x), end.residual, state.count, state.lost, stalled, end.out, jacobian, finer)
 
 
 def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):

@@ -26,7 +26,7 @@ def evaluate(problem, overlaps: dict) -> dict[str, Any]:
     start = starting_point(model, problem._shaped(overlaps))
     refuse_impossible(model, start)
     averages = scheme(model)
-    rule = averages.loss_rule(max(0, averages.levels - 2))
+    rule, _ = averages.solving_rules(max(0, averages.levels - 2))
     with float64(True):
         certificate, new = certify_at(model, start, rule, averages.rules, Plan(False, averages.jumps))
         if certificate.null < SINGULAR:  # nodes do not see all of a singular covariance

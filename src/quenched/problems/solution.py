@@ -44,7 +44,7 @@ class Solution(Lookup):
     - ``order_parameters``, ``observables``: name -> NumPy float64 array (or 0-d number).
     - ``result``: a :class:`~quenched.numerics.results.RESULTS`; its value is the sentence a user reads.
     - ``residual``: largest relative change of one *undamped* update.
-    - ``quadrature_error``: how far the overlaps move (relative) when the Gaussian averages are refined.
+    - ``quadrature_error``: how far the overlaps move (relative) when averages are refined; NaN without convergence.
     - ``replicon``: spectral radius of the replicon map; replica symmetry is locally stable below 1.
     - ``stein_gap``: relative difference of the two forms of V_hat. Larger than the quadrature error, it is the mass at
       jumps of the proximal operator, and replica symmetry is only approximate (unless the loss is known to be ``convex``:
