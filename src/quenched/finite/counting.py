@@ -15,7 +15,6 @@ Source: H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902, 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -127,15 +126,19 @@ def _initial(rng, length, symbols, width, hidden):
     return {name: value.astype(np.float32) for name, value in params.items()}
 
 
-def _frozen(params, kind):
-    """The network within its kind: tokens live in the first half of the d dimensions, positions in the second, Q and K see one."""
-    width = params["query"].shape[0]
-    first = np.float32(np.arange(width) < width // 2)
-    seen = first if kind == "semantic" else 1 - first
-    return params | {
-        "tokens": params["tokens"] * first, "positions": params["positions"] * (1 - first),
-        "query": params["query"] * seen[:, None], "key": params["key"] * seen[:, None],
-    }  # fmt: skip
+def _masks(kind, width):
+    """What is kept within a kind: tokens live in the first half of the d dimensions, positions in the second, Q and K see one.
+
+    Where it is None, all is kept.
+    """
+    first, every = np.float32(np.arange(width) < width // 2), np.ones(width, np.float32)
+    seen = {"semantic": first, "positional": 1 - first, None: every}[kind][:, None]
+    tokens, positions = (every, every) if kind is None else (first, 1 - first)
+    return {"tokens": tokens, "positions": positions, "query": seen, "key": seen}
+
+
+def _frozen(params, masks):
+    return params | {name: params[name] * mask for name, mask in masks.items()}
 
 
 def _cross_entropy(params, tokens, counts):
@@ -144,13 +147,13 @@ def _cross_entropy(params, tokens, counts):
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(answer(params, tokens)[0], counts - 1))
 
 
-@partial(jax.jit, static_argnames="kind")
-def _adam(params, state, rates, tokens, counts, kind):
-    """One step of Adam per batch of ``tokens`` (steps, batch, L), within a kind, or in all parameters where it is None."""
+@jax.jit
+def _adam(params, state, rates, tokens, counts, masks):
+    """One step of Adam per batch of ``tokens`` (steps, batch, L), in what the ``masks`` keep."""
     import optax
 
     def risk(params, tokens, counts):
-        return _cross_entropy(params if kind is None else _frozen(params, kind), tokens, counts)
+        return _cross_entropy(_frozen(params, masks), tokens, counts)
 
     def step(carry, batch):
         params, state = carry
@@ -172,7 +175,7 @@ def _stage(params, kind, rng, rate, steps, batch, length, symbols):
         now = rates[begin : begin + _CHUNK].astype(np.float32)
         drawn = counting_task(rng, len(now) * batch, length, symbols)
         tokens, counts = (a.astype(np.int32).reshape(len(now), batch, length) for a in drawn)
-        (params, state), loss = _adam(params, state, now, tokens, counts, kind)
+        (params, state), loss = _adam(params, state, now, tokens, counts, _masks(kind, params["query"].shape[0]))
         losses.append(np.asarray(loss))
     return params, np.concatenate(losses) if losses else np.zeros(0, np.float32)
 
@@ -217,7 +220,7 @@ def train_counting(kind, *, length=10, symbols=15, width=32, hidden=128, steps=2
     tokens, counts = counting_task(np.random.default_rng(stream(seed, "test")), test_samples, length, symbols)
     with float64(False):
         params, frozen = _stage(_initial(start, length, symbols, width, hidden), kind, train, rate, steps, batch, length, symbols)
-        params, released = {name: np.asarray(value) for name, value in _frozen(params, kind).items()}, frozen[:0]
+        params, released = {name: np.asarray(value) for name, value in _frozen(params, _masks(kind, width)).items()}, frozen[:0]
         if release_steps:
             for name in _SPLIT:
                 params[name] = params[name] + np.float32(_NOISE * start.standard_normal(params[name].shape))

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from scipy import special
 
 from quenched.numerics import check
+from quenched.numerics.mapped import filled, room
 from quenched.numerics.precision import float64
 
 #: The half width of the panels in standard deviations, order and number (without and with kinks).
@@ -34,6 +35,8 @@ FLOOR = 1e-14
 _GRID, _MOST, _HALVINGS = np.linspace(-12.0137, 12.0091, 4801), 64, 45
 #: How many neurons are computed at once: as many as fit into a processor's cache.
 _BATCH = 64
+#: Fewer are filled up to so many.
+_LEAST = 8
 
 
 def _linear(x):
@@ -293,11 +296,13 @@ def _hermite(act: Activation, degree: int, mean: Float[Array, "*n"], variance: F
         scale = jnp.sqrt(raised(variance, FLOOR))
         z, weights = panels(act.kinks, mean, scale, reach=reach, counts=counts)
         value = weights * act(mean[..., None] + scale[..., None] * z)
-        sums, before, now = [], jnp.zeros_like(z), jnp.ones_like(z)
-        for j in range(degree + 1):
-            sums.append(jnp.sum(value * now, axis=-1))
-            before, now = now, z * now - j * before
-        return jnp.stack(sums, axis=-1)
+
+        def up(polynomials, j):
+            before, now = polynomials
+            return (now, z * now - j * before), jnp.sum(value * now, axis=-1)
+
+        _, sums = jax.lax.scan(up, (jnp.zeros_like(z), jnp.ones_like(z)), jnp.arange(degree + 1.0))
+        return jnp.moveaxis(sums, 0, -1)
 
     return batched(one, _BATCH, mean, variance)
 
@@ -386,8 +391,11 @@ def entry(core, static, **arrays):
         most = np.sqrt(arrays["first_variance"] * arrays["second_variance"])
         if np.any(np.abs(arrays["cross"]) > most * (1.0 + 1e-10)):
             raise ValueError(f"cross must be at most the root of the product of the variances, got {arrays['cross']}")
-    with float64(True):
-        return jax.tree.map(np.asarray, core(*static, *(jnp.asarray(np.broadcast_to(v, shape)) for v in arrays.values())))
+    count = int(np.prod(shape))
+    flat = (np.broadcast_to(np.asarray(v, float), shape).reshape(-1) for v in arrays.values())
+    with float64(True):  # filled up: compiled for few lengths only
+        found = core(*static, *(jnp.asarray(filled(v, room(count, _LEAST))) for v in flat))
+    return jax.tree.map(lambda a: np.asarray(a)[:count].reshape((*shape, *a.shape[1:])), found)
 
 
 def batched(fn, size, *arrays):

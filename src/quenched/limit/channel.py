@@ -109,12 +109,10 @@ def _channel_out(model, value, slopes) -> ChannelOut:
     hats = Conjugates(
         q_hat=-2.0 * rate * symmetrise(g.V),
         V_hat=2.0 * rate * symmetrise(g.q),
-        m_hat=-rate * g.m,
-        theta_hat=jnp.zeros_like(g.theta) if "theta" in model.frozen else -rate * g.theta,
+        m_hat=model.unless_zeroed("m", -rate * g.m),
+        theta_hat=model.unless_zeroed("theta", -rate * g.theta),
         Q_hat=2.0 * rate * symmetrise(g.Q),
     )
-    if "m" in model.frozen:
-        hats = hats._replace(m_hat=jnp.zeros_like(hats.m_hat))
     return ChannelOut(value, hats, g.m, d_scalars, symmetrise(g.V))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from ..laws.features import FeatureLaw
 from ..numerics import check
+from ..numerics.mapped import each
 from ..numerics.precision import in_float64
 
 _RIDGELESS = 1e-12  # of the features' variance: the ridge of the sample covariance that stands for none
@@ -34,7 +34,8 @@ class FeatureRidge(NamedTuple):
     df2: np.ndarray
 
 
-def _point(chain, rho, aspect, weight_decay, noise):
+def _point(chain, rho, size, alpha, weight_decay, noise):
+    aspect = size / alpha
     kappa, D, A, dD, dA = chain.at_ridge(weight_decay * aspect, aspect)
     df2 = D + kappa * dD
     noisy = (rho + noise - A + kappa * dA) / (1.0 - aspect * df2)
@@ -43,15 +44,6 @@ def _point(chain, rho, aspect, weight_decay, noise):
         norm=-aspect * noisy * dD - dA, q=aspect * noisy * df2 + A + kappa * dA, theta=A,
         V=D / (1.0 - aspect * D) * aspect, df1=D, df2=df2,
     )  # fmt: skip
-
-
-@jax.jit
-def _points(chain, rho, size, alpha, weight_decay, noise):
-    def one(args):
-        alpha, weight_decay, noise = args
-        return _point(chain, rho, size / alpha, weight_decay, noise)
-
-    return jax.lax.map(one, (alpha, weight_decay, noise))
 
 
 @in_float64
@@ -82,8 +74,9 @@ def feature_ridge(law: FeatureLaw, alpha, weight_decay, noise=0.0) -> FeatureRid
     alpha, weight_decay, noise = np.broadcast_arrays(alpha, weight_decay, noise)
     floor = _RIDGELESS * float(law.chain.mean_eigenvalue) * alpha / float(law.size)
     weight_decay = np.maximum(weight_decay, floor)
-    found = _points(law.chain, np.float64(law.rho), np.float64(law.size), *(v.reshape(-1) for v in (alpha, weight_decay, noise)))
-    return FeatureRidge(*(np.asarray(v).reshape(alpha.shape) for v in found))
+    shared = law.chain, np.float64(law.rho), np.float64(law.size)
+    found = each(_point, shared, tuple(v.reshape(-1) for v in (alpha, weight_decay, noise)))
+    return FeatureRidge(*(v.reshape(alpha.shape) for v in found))
 
 
 class OptimalRidge(NamedTuple):

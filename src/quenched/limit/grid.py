@@ -85,6 +85,7 @@ def _run_chunk(models, init, solver):
     averages = scheme(models[0])
     starts = [starting_point(model, init) for model in models]
     with float64(True):
+        models = [model.for_any_branch() for model in models]
         return _together(
             models, starts, *averages.solving_rules(0), averages.rules, as_numbers(solver), Plan(False, averages.jumps)
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..laws.base import Law
@@ -31,6 +33,7 @@ class Model(eqx.Module):
     derived: tuple = eqx.field(static=True, default=())  # (name, function of model and overlaps)
     held: Any = eqx.field(default_factory=dict)  # overlap ("m" or "theta") -> (direction, value): <direction, overlap> is held
     symmetries: tuple = eqx.field(static=True, default=())  # (order of the tokens, sign) of h and target that the loss does not see
+    zeroed: dict = eqx.field(default_factory=dict)  # overlap -> whether it is held at zero, see :meth:`for_any_branch`
 
     @property
     def shape(self):
@@ -39,6 +42,18 @@ class Model(eqx.Module):
         rho, _ = self.law.targets()
         C, L, A = labels.mean.shape
         return A, labels.cov.shape[-1], L, rho.shape[-1], C
+
+    def for_any_branch(self) -> Model:
+        """The same model with what is held at zero as numbers, not structure: one program serves all branches."""
+        names = ("m", "theta")
+        zeroed = {name: np.asarray(name in self.frozen) for name in names}
+        return dataclasses.replace(self, frozen=tuple(name for name in self.frozen if name not in names), zeroed=zeroed)
+
+    def unless_zeroed(self, name: str, value):
+        """``value`` of, or conjugate to, the overlap ``name``: zero where that is held at zero."""
+        if name in self.frozen:
+            return jnp.zeros_like(value)
+        return jnp.where(self.zeroed[name], 0.0, value) if name in self.zeroed else value
 
 
 def target_reads(law: Law) -> tuple[bool, ...]:

@@ -29,6 +29,7 @@ from . import fields
 from .channel import over_nodes
 from .model import Model
 from .observables import test_average
+from .parts import total
 from .quadratures import Scheme, jumping_rule, scheme
 
 #: Gauss-Hermite nodes an axis, level by level, where an outcome has a normal number of its own: for two to four other fields,
@@ -94,7 +95,7 @@ def _rule(model: Model, averages: Scheme, level: int):
     plan = _layout(model)
     dimension = plan.dimension(model)
     if averages.panels or not plan.linked:
-        return averages.loss_rule(level)
+        return averages.solving_rules(level)[0]
     if averages.splits.places or averages.splits.moving:
         return jumping_rule(averages.splits, dimension, level)
     if dimension - 1 not in _FIELDS:
@@ -128,8 +129,11 @@ def velocity(descent: Descent, statistics: Statistics, quadrature) -> Statistics
     """The time derivative of the statistics; time is the number of steps over d."""
     model, law = descent.model, descent.model.law.atoms()
     overlaps = overlaps_of(model, statistics)
-    slopes, second = jax.grad(population, argnums=(1, 2), has_aux=True)(model, overlaps, statistics.scalars, quadrature)
-    g, d_scalars = slopes
+
+    def part(rule):
+        return jax.grad(population, argnums=(1, 2), has_aux=True)(model, overlaps, statistics.scalars, rule)
+
+    (g, d_scalars), second = total(part, quadrature)
     gamma, gram = jnp.asarray(law.eigenvalues), jnp.asarray(law.gram)
     eta, decay = descent.learning_rate, descent.weight_decay * jnp.eye(model.units)
     pull = decay + 2.0 * (symmetrise(g.Q) + jnp.tensordot(gamma, symmetrise(g.q), axes=1))  # (S, r, r)
@@ -150,7 +154,7 @@ def _measured(model, statistics, quadrature, rules, jumps):
     """Order parameters and observables of one state."""
     overlaps, scalars = overlaps_of(model, statistics), statistics.scalars
     found = {name: value for name, value in overlaps._asdict().items() if name != "V"} | dict(scalars)
-    found["test_loss"] = population(model, overlaps, scalars, quadrature)[0]
+    found["test_loss"] = total(lambda rule: population(model, overlaps, scalars, rule)[0], quadrature)
     for (name, fn), rule, boolean in zip(model.observables, rules, jumps, strict=True):
         found[name] = test_average(model, fn, overlaps, scalars, rule, boolean)
     return found

@@ -28,22 +28,25 @@ class Parts(NamedTuple):
         return self._replace(level=jnp.minimum(self.level + 1, highest)) if highest else None
 
 
-def in_parts(rules) -> Parts:
+def in_parts(rules, like: Parts | None = None) -> Parts:
     """The first of a ladder of rules (nodes (N, D), weights (N,)). What is missing to the last part of a rule has no weight.
+
+    With a longer ladder ``like`` the arrays have its shapes, so that programs serve both.
 
     >>> ladder = in_parts([(np.zeros((3, 1)), np.full(3, 1 / 3)), (np.zeros((4, 1)), np.full(4, 0.25))])
     >>> ladder.nodes.shape, ladder.ends.tolist(), ladder.weights.tolist()[-1]
     ((3, 3, 1), [0, 1, 3], [0.25, 0.0, 0.0])
     """
-    size = min(SIZE, *(len(weights) for _, weights in rules))
+    size = min(SIZE, *(len(weights) for _, weights in rules)) if like is None else like.nodes.shape[1]
     nodes, weights, ends = [], [], [0]
     for x, w in rules:
         missing = -len(w) % size
         nodes += [x, np.repeat(x[-1:], missing, axis=0)]
         weights += [w, np.zeros(missing)]
         ends.append(ends[-1] + (len(w) + missing) // size)
-    nodes, weights = np.concatenate(nodes), np.concatenate(weights)
-    return Parts(nodes.reshape(ends[-1], size, nodes.shape[1]), weights.reshape(ends[-1], size), np.array(ends), np.array(0))
+    spare = 0 if like is None else (len(like.nodes) - ends[-1]) * size
+    nodes, weights = np.concatenate([*nodes, np.zeros((spare, rules[0][0].shape[1]))]), np.concatenate([*weights, np.zeros(spare)])
+    return Parts(nodes.reshape(-1, size, nodes.shape[1]), weights.reshape(-1, size), np.array(ends), np.array(0))
 
 
 def total(fn, rule, combine=operator.add):

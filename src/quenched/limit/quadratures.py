@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class Scheme(NamedTuple):
     end, or quasi-random rules are used; ``levels`` is the height of the ladder of rules; ``jumps`` tells for
     every observable whether it is boolean, ``rules`` gives its rule; ``tolerance`` is the default one. ``symmetries``: the orders
     and signs of tokens under which neither the loss nor the law changes; nodes that are images of one another are merged.
+    ``general``: those of them that hold on every branch; rules in parts have the shape that they would have with these.
     """
 
     shape: tuple
@@ -47,6 +49,7 @@ class Scheme(NamedTuple):
     rules: tuple
     tolerance: float
     symmetries: tuple = ()
+    general: tuple = ()
 
     def loss_rule(self, level: int):
         """Nodes and weights of one level (two pairs and Chebyshev nodes for an interpolated outcome), or the ends of panels
@@ -64,16 +67,18 @@ class Scheme(NamedTuple):
         """The rule to solve with, and the one that measures its error: None where the first is in parts, and knows a finer one."""
         ladder = None
         if not self.panels and self.inner is None:
-            ladder = _ladder(self.dimension, self.levels, self.quadratic, self.symmetries, self.splits)
+            ladder = _ladder(self.dimension, self.levels, self.quadratic, self.symmetries, self.general, self.splits)
         if ladder is None:
             return self.loss_rule(level), self.loss_rule(level + 1) if level + 1 < self.levels else None
         return ladder._replace(level=np.array(level)), None
 
 
 @functools.lru_cache(maxsize=64)
-def _ladder(dimension: int, levels: int, quadratic: bool, symmetries: tuple, splits: Jumps) -> Parts | None:
-    rules = [_nodes(dimension, level, quadratic, symmetries, splits) for level in range(levels)]
-    return in_parts(rules) if all(len(rule) == 2 for rule in rules) else None
+def _ladder(dimension: int, levels: int, quadratic: bool, symmetries: tuple, general: tuple, splits: Jumps) -> Parts | None:
+    rules, largest = (
+        [_nodes(dimension, level, quadratic, which, splits) for level in range(levels)] for which in (symmetries, general)
+    )
+    return in_parts(rules, in_parts(largest)) if all(len(rule) == 2 for rule in rules) else None
 
 
 def _nodes(dimension: int, level: int, quadratic: bool, symmetries: tuple, splits: Jumps):
@@ -127,7 +132,8 @@ def scheme(model: Model) -> Scheme:
         if fn not in steps:
             steps[fn] = steps_only(model, fn, argument_names(fn, "observable"))
     symmetries = valid_symmetries(model) if model.symmetries else ()
-    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables), symmetries)
+    general = valid_symmetries(dataclasses.replace(model, frozen=())) if model.symmetries else ()
+    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables), symmetries, general)
 
 
 @functools.lru_cache(maxsize=512)
@@ -154,7 +160,7 @@ def _smooth(treedef, shapes) -> set:
 
 
 @functools.lru_cache(maxsize=512)
-def _scheme(treedef, shapes, splits, steps, symmetries) -> Scheme:
+def _scheme(treedef, shapes, splits, steps, symmetries, general) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
     plan = loss_layout(model)
     dimension = plan.dimension(model)
@@ -179,6 +185,7 @@ def _scheme(treedef, shapes, splits, steps, symmetries) -> Scheme:
         rules=tuple(observable_rule(model, fn, *how) for (_, fn), *how in zip(model.observables, steps, splits[1:], strict=True)),
         tolerance=COARSE_TOLERANCE if split.moving or dimension + (inner + 1 if interpolated else 0) > 3 else TOLERANCE,
         symmetries=symmetries,
+        general=general,
     )
 
 

@@ -107,8 +107,7 @@ def respond(model: Model, unknowns: Unknowns, out: ChannelOut) -> Update:
         new = exchangeable(new)
     if "rotations" in model.frozen:
         new = unrotated(new)
-    for name in set(model.frozen) & set(new._fields):
-        new = new._replace(**{name: jnp.zeros_like(getattr(new, name))})
+    new = new._replace(m=model.unless_zeroed("m", new.m), theta=model.unless_zeroed("theta", new.theta))
     scalars = jax.tree.map(lambda b, g: b - g, unknowns.scalars, out.d_scalars)
     return Update(Unknowns(new, scalars), out)
 

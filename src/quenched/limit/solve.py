@@ -137,7 +137,7 @@ def solve(
     start = starting_point(model, init)
     if isinstance(init, dict):
         refuse_impossible(model, start)
-    singular, steps, good = False, 0, None
+    singular, steps, good, retried = False, 0, None, False
     aim = tol if aim is None else min(aim, tol)
     with float64(True):
         while True:
@@ -148,13 +148,13 @@ def solve(
             if not singular and end.null < SINGULAR:
                 singular = True
             elif not (end.residual <= solver.tol):
-                # where the proximal operator jumps at some nodes, others may not be at the jump
-                cycle = averages.dimension > 1 and end.stalled and end.residual < CYCLE
+                # where the proximal operator jumps at some nodes, those of the next rule may not be at the jump
+                cycle = averages.dimension > 1 and end.stalled and end.residual < CYCLE and not retried
                 if (averages.dimension > 1 and not cycle) or level + 2 >= averages.levels:
                     break
                 level = level + 1 if cycle else min(level + 2, averages.levels - 2)
                 if cycle:
-                    start = end.unknowns
+                    start, retried = end.unknowns, True
                 continue
             elif end.quadrature_error > aim and level + 2 < averages.levels:
                 if end.quadrature_error <= tol:
@@ -180,7 +180,7 @@ def _attempt(compiled, model, averages, start, solver, level, singular, rescue):
     plan = Plan(singular, averages.jumps)
 
     def run(model, start, solver):
-        return jax.device_get(compiled(model, start, rule, fine, averages.rules, as_numbers(solver), plan))
+        return jax.device_get(compiled(model.for_any_branch(), start, rule, fine, averages.rules, as_numbers(solver), plan))
 
     end = run(model, start, solver)
     if end.residual <= solver.tol or not rescue or (not singular and end.null < SINGULAR):

@@ -11,6 +11,7 @@ import numpy as np
 from ..laws.spiked import SpikedFeatures
 from ..numerics import check
 from ..numerics.blocks import block_resolvent, block_response, symmetric
+from ..numerics.mapped import each
 from ..numerics.precision import in_float64
 
 _STEPS, _TOL = 500, 1e-13
@@ -53,7 +54,7 @@ def spiked_ridge(law: SpikedFeatures, alpha, weight_decay, noise=0.0) -> SpikedR
         if np.any(value <= low):
             raise ValueError(f"{name} must be {'non-negative' if low else 'positive'}, got {np.min(value):.6g}")
     alpha, weight_decay, noise = np.broadcast_arrays(alpha, weight_decay, noise)
-    flat = _points(law, *(v.reshape(-1).astype(float) for v in (alpha, weight_decay, noise)))
+    flat = each(_point, (law,), tuple(v.reshape(-1).astype(float) for v in (alpha, weight_decay, noise)))
     bad = ~(np.asarray(flat.residual) < 1e-9)
     found = []
     for name, value in flat._asdict().items():
@@ -62,11 +63,6 @@ def spiked_ridge(law: SpikedFeatures, alpha, weight_decay, noise=0.0) -> SpikedR
             value[bad] = np.nan
         found.append(value.reshape((*alpha.shape, *value.shape[1:]))[()])
     return SpikedRidge(*found)
-
-
-@jax.jit
-def _points(law, alpha, weight_decay, noise):
-    return jax.lax.map(lambda args: _point(law, *args), (alpha, weight_decay, noise))
 
 
 class _Resolvent(NamedTuple):

@@ -185,12 +185,17 @@ class DenoisingAutoencoder(Problem):
 
     # ---- starts ----------------------------------------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def _starts(self):
-        clusters = len(self.law.prob)
-        if self.units == 1:
-            return ("informed", *(f"centroid-{k + 1}" for k in range(clusters) if clusters > 1), "uninformed")
-        return ("informed", "specialised", "uninformed")
+        if self.units > 1:
+            return ("informed", "specialised", "uninformed")
+        names, seen, signs = ["informed"], [self._start("informed")[0]["m"]], (1.0, -1.0) if _odd(self.activation) else (1.0,)
+        for name in (f"centroid-{k + 1}" for k in range(len(self.law.prob))):
+            m = self._start(name)[0]["m"]
+            if not any(np.allclose(m, sign * other, 1e-12) for other in seen for sign in signs):  # w and -w are one network
+                names.append(name)
+                seen.append(m)
+        return (*names, "uninformed")
 
     @property
     def _named_starts(self):
@@ -381,6 +386,16 @@ def _basis_traces(law):
 def _traces(law):
     """tr S/d of the first token of every cluster, (C,)."""
     return law.cov[:, 0] @ _basis_traces(law)
+
+
+@functools.lru_cache(maxsize=256)
+def _odd(activation) -> bool:
+    """Whether the activation is odd, as far as a few points tell."""
+    from ..numerics.precision import float64
+
+    x = np.array([0.1, 0.37, 1.1, 2.3, 4.7])
+    with float64(True):
+        return bool(np.allclose(activation(x), -np.asarray(activation(-x)), 1e-12))
 
 
 def _directions(law):

@@ -1,0 +1,54 @@
+"""Functions of many points, compiled once for lists of every length, or of few lengths."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+#: Points in one call of a program, at most.
+CHUNK = 1024
+
+
+def room(count: int, least: int) -> int:
+    """The smallest power of two that is at least ``count`` and ``least``, itself a power of two: lists are filled up to it.
+
+    >>> [room(n, 16) for n in (1, 16, 17, 100)]
+    [16, 16, 32, 128]
+    """
+    return max(least, 1 << max(count - 1, 0).bit_length())
+
+
+def filled(array, size: int):
+    """``array`` (n, ...) with zeros up to ``size`` entries."""
+    return np.concatenate([array, np.zeros((size - len(array), *array.shape[1:]), array.dtype)])
+
+
+def each(fn, shared: tuple, points: tuple):
+    """``fn(*shared, *point)`` of every point, one after the other: a pytree of arrays (n, ...).
+
+    - ``fn``: JAX code, a function of a module (it keys the compilation).
+    - ``shared``: pytrees; ``points``: arrays (n, ...), of which a point has one entry each.
+
+    >>> each(jnp.add, (1.0,), (np.arange(3.0),)).tolist()
+    [1.0, 2.0, 3.0]
+    """
+    points = tuple(np.asarray(a) for a in points)
+    found = []
+    for start in range(0, max(len(points[0]), 1), CHUNK):
+        chunk = tuple(a[start : start + CHUNK] for a in points)
+        count = len(chunk[0])
+        ends = _each(fn, shared, tuple(filled(a, CHUNK) for a in chunk), count)
+        found.append(jax.tree.map(lambda a, count=count: np.asarray(a)[:count], ends))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _each(fn, shared, points, count):
+    def one(k):
+        return fn(*shared, *(a[k] for a in points))
+
+    empty = jax.tree.map(lambda a: jnp.zeros((CHUNK, *a.shape), a.dtype), jax.eval_shape(one, 0))
+    return jax.lax.fori_loop(0, count, lambda k, found: jax.tree.map(lambda all_, new: all_.at[k].set(new), found, one(k)), empty)
