@@ -1,5 +1,7 @@
 """Rules in parts: the same averages, the same Jacobian, and one program for rules of every length."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +88,16 @@ def test_nothing_is_said_of_the_quadrature_without_convergence():
     with pytest.warns(qn.problems.SolveWarning):
         solution = problem().solve(max_steps=2)
     assert not solution.converged and np.isnan(solution.quadrature_error)
+
+
+def test_overlaps_held_at_zero_need_no_other_program():
+    problem().solve(quadrature_tol=0.1)
+    compiled = solve_and_certify._cache_size()
+    held = dataclasses.replace(problem(), freeze={"theta": 0})
+    solution = held.solve(quadrature_tol=0.1)
+    assert solve_and_certify._cache_size() == compiled
+    assert solution.converged and solution["theta"] == 0.0
+    # where zeros are written into the program instead, this is a fixed point too
+    at = held.evaluate(**{name: solution[name] for name in ("V", "q", "theta", "Q") if name in solution})
+    assert at["update"]["theta"] == 0.0
+    assert max(at["residual"].values()) < 10.0 * solution.quadrature_error + 1e-7

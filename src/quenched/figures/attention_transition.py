@@ -42,7 +42,7 @@ def study(quick: bool = False, progress=None):
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    dim, seeds = (300, 10) if quick else (1000, 24)
+    dim, seeds = (300, 6) if quick else (1000, 24)
     alphas = np.round(np.linspace(2.2, 0.9, 14), 3)[:: 2 if quick else 1]
     here, measured = problem(), (2.0, 1.6, 1.2)
     shape = (len(BRANCHES), len(alphas), len(NAMES))

@@ -32,7 +32,7 @@ def study(quick: bool = False, progress=None):
 
     from .. import __version__
 
-    report, seeds = progress or (lambda done, total, what: None), 8 if quick else 40
+    report, seeds = progress or (lambda done, total, what: None), 6 if quick else 40
     levels = LEVELS[::3] if quick else LEVELS
     X, y = load_digits(return_X_y=True)
     keep = np.isin(y, CLASSES)

@@ -23,7 +23,7 @@ def study(quick: bool = False, progress=None):
     """Theory over alpha = 0.2 .. 10 for three losses, and experiments at every eighth size."""
     problem = GeneralizedLinear("square", target="sign", alpha=1.0, weight_decay=0.05)
     over = {"loss": ["square", "logistic", "hinge"], "alpha": np.geomspace(0.2, 10.0, 41)}
-    simulate = {"dim": 250, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
+    simulate = {"dim": 200, "seeds": 6} if quick else {"dim": 1000, "seeds": 16}
     return sweep(problem, over, simulate | {"every": 8}, progress=progress)
 
 

@@ -29,7 +29,7 @@ def study(quick: bool = False, progress=None):
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    dim, seeds = (1000, 8) if quick else (4000, 16)
+    dim, seeds = (600, 8) if quick else (4000, 16)
     problem = GeneralizedLinear("logistic", target="sign", alpha=1.0, weight_decay=0.1)
     theory, runs = [], []
     for row, alpha in enumerate(ALPHAS):

@@ -44,6 +44,8 @@ def mixed(x):
 TARGETS = {"odd": odd, "mixed": mixed}
 FLOORS = (("tanh", "odd"), ("tanh", "mixed"), ("relu", "odd"), ("relu", "mixed"))
 CURVES = (("tanh", "odd"), ("relu", "mixed"))
+#: How many values the initial readouts of the learning curves have (quick: the first two).
+COUNTS = (1, 2, 3)
 
 
 def problem(activation: str, target: str, readouts=(1.0,), learning_rate=None, width=None, **settings):
@@ -61,10 +63,12 @@ def values(count: int) -> tuple[float, ...]:
 
 
 def study(quick: bool = False, progress=None):
-    """Learning curves for one to three values (line, alpha); floors (case, count), and those of the pair 1 and -1 (case)."""
+    """Learning curves for one to three values, quick: one or two (line, alpha); floors (case, count), and of the pair 1 and -1
+    (case)."""
     size = {"dim": 150, "seeds": 6} if quick else {"dim": 250, "seeds": 12}
     width = round(WIDTH * size["dim"])
-    cases = {_text(*curve, count): (*curve, values(count)) for curve in CURVES for count in (1, 2, 3)}
+    counts = COUNTS[: 2 if quick else 3]
+    cases = {_text(*curve, count): (*curve, values(count)) for curve in CURVES for count in counts}
     problems = {text: problem(*case, width=width) for text, case in cases.items()}
     measured = ALPHAS[[8, 24]] if quick else ALPHAS[[0, 8, 16, 24, 32]]
     about = {"alpha0": "infinite", "width_ratio": WIDTH, "weight_decay": DECAY, "learning_rate": RATES}
@@ -119,7 +123,9 @@ def plot(data, ax=None):
     ax.set_ylabel("least test mean square")
     ax.legend(loc="lower left", bbox_to_anchor=(-0.15, 1.0), ncols=2, fontsize="small", columnspacing=1.0)
     for panel, (activation, target) in zip(others, CURVES, strict=False):
-        for count, colour in zip((1, 2, 3), plotting.COLOURS[2:], strict=False):
+        for count, colour in zip(COUNTS, plotting.COLOURS[2:], strict=False):
+            if _text(activation, target, count) not in data["line"]:
+                continue
             part = data.sel(line=_text(activation, target, count))
             plotting.line(part["alpha"], part[OBSERVABLE], part["trusted"], ax=panel, color=colour, label=_several(count))
             plotting.points(part["alpha"], part[f"{OBSERVABLE}_mean"], part[f"{OBSERVABLE}_se"], ax=panel, color=colour)

@@ -29,7 +29,7 @@ from . import fields
 from .channel import over_nodes
 from .model import Model
 from .observables import test_average
-from .parts import total
+from .parts import Parts, in_parts, total
 from .quadratures import Scheme, jumping_rule, scheme
 
 #: Gauss-Hermite nodes an axis, level by level, where an outcome has a normal number of its own: for two to four other fields,
@@ -98,11 +98,21 @@ def _rule(model: Model, averages: Scheme, level: int):
         return averages.solving_rules(level)[0]
     if averages.splits.places or averages.splits.moving:
         return jumping_rule(averages.splits, dimension, level)
+    return _linked_rules(dimension, averages.levels)._replace(level=np.array(level))
+
+
+@functools.lru_cache(maxsize=16)
+def _linked_rules(dimension: int, levels: int) -> Parts:
+    """Rules whose last variable is the outcome's own noise."""
     if dimension - 1 not in _FIELDS:
-        return gaussian.sobol(dimension, gaussian.SOBOL[level], seed=level)
-    z, weights = gaussian.tensor_hermite(dimension - 1, _FIELDS[dimension - 1][level])
-    own, its_weights = gaussian.tensor_hermite(1, _OWN[level])
-    return np.hstack([np.repeat(z, len(own), 0), np.tile(own, (len(z), 1))]), np.outer(weights, its_weights).reshape(-1)
+        return in_parts([gaussian.sobol(dimension, gaussian.SOBOL[level], seed=level) for level in range(levels)])
+    rules = []
+    for level in range(levels):
+        z, weights = gaussian.tensor_hermite(dimension - 1, _FIELDS[dimension - 1][level])
+        own, its_weights = gaussian.tensor_hermite(1, _OWN[level])
+        nodes = np.hstack([np.repeat(z, len(own), 0), np.tile(own, (len(z), 1))])
+        rules.append((nodes, np.outer(weights, its_weights).reshape(-1)))
+    return in_parts(rules)
 
 
 def population(model: Model, overlaps: Overlaps, scalars, quadrature):
