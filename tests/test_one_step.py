@@ -420,7 +420,8 @@ def test_second_order_signal_makes_an_outlier_of_order_one(step, size, alpha, ex
         ({"readout_values": (1.0, 2.0), "readout_probabilities": (1.0,)}, "readout_probabilities must"),
         ({"refined": 1}, "refined must be"), ({"width": 2.5}, "width must be"), ({"loss": "logistic"}, "loss 'logistic' needs"),
         ({"loss": "logistic", "target": "sign", "noise": 0.1}, "noise 0"), ({"weight_decay": 0.0}, "weight_decay must be positive"),
-        ({"target": lambda a, b: jnp.sign(a * b)}, "target must be"),
+        ({"target": lambda a, b: jnp.sign(a * b)}, "target must be"), ({"noise": 1e300}, r"noise must be between 0 and 1e\+50"),
+        ({"alpha0": 1e-300}, "alpha0 must be between"), ({"learning_rate": -1e120}, "learning_rate must be between"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(changes, words):

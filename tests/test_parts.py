@@ -14,9 +14,10 @@ from quenched.limit.model import as_numbers
 from quenched.limit.parts import SIZE, Parts, in_parts, total
 from quenched.limit.quadratures import scheme
 from quenched.limit.saddle import linearised_update, update
-from quenched.limit.solve import starting_point
+from quenched.limit.solve import solve, starting_point
 from quenched.numerics import gaussian
 from quenched.numerics.precision import float64
+from quenched.numerics.results import RESULTS
 
 
 def wells(h, target, params):
@@ -101,3 +102,15 @@ def test_overlaps_held_at_zero_need_no_other_program():
     at = held.evaluate(**{name: solution[name] for name in ("V", "q", "theta", "Q") if name in solution})
     assert at["update"]["theta"] == 0.0
     assert max(at["residual"].values()) < 10.0 * solution.quadrature_error + 1e-7
+
+
+def test_a_cycle_is_tried_on_one_finer_rule_only():
+    levels = []
+
+    def cycles(model, start, rule, *rest):
+        levels.append(int(rule.level))
+        return solve_and_certify(model, start, rule, *rest)._replace(residual=np.float64(1e-3), stalled=np.True_)
+
+    end = solve(problem().model, compiled=cycles)
+    assert sorted(set(levels)) == [0, 1] and levels.count(1) == 1
+    assert end.result == RESULTS.stalled and end.level == 1

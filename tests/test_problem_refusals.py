@@ -145,6 +145,14 @@ def test_a_function_that_is_none(problem, good, name):
             problem(**{**good, name: fn})
 
 
+@pytest.mark.parametrize(("problem", "good", "name"), [(P.GeneralizedLinear, GLM, "target"), (P.Committee, COM, "activation"),
+                                                       (P.SequenceProblem, SEQ, "loss")])  # fmt: skip
+def test_a_function_that_fails_by_itself(problem, good, name):
+    with pytest.raises(ValueError, match=f"{name}.* could not be evaluated, ZeroDivisionError: division by zero") as caught:
+        problem(**{**good, name: (lambda h, label: 1 / 0) if name == "loss" else lambda h: 1 / 0}).solve()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
 def test_an_observable_that_is_none():
     for fn, message in ((lambda h: None, "got NoneType"), (lambda h: 1.0 if h[0, 0] > 0 else 0.0, NO_VALUES)):
         problem = P.SequenceProblem(**SEQ, observables={"mine": fn})

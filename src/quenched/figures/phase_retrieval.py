@@ -11,9 +11,9 @@ from .check import in_standard_errors
 
 TITLE = "Phase retrieval: the minimum near the signal"
 CAPTION = (
-    "Test mean square of h^2 against the number of samples per dimension, for a signal seen through its square, with "
-    "noise. The loss is not convex: lines are the informed branch of the saddle point, points are models trained "
-    "from the signal itself, in one of whose two signs they end."
+    "Test mean square of h^2 against the number of samples per dimension, for a signal seen through its square and noise. The "
+    "loss is not convex: lines are the informed branch of the saddle point, points are models trained from the signal itself, "
+    "in one of whose two signs they end."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = ("H. Cui (2024), arXiv:2409.13904",)

@@ -55,7 +55,7 @@ def takes(what: str, fn: Callable, *names: str) -> None:
 def answer(what: str, fn: Callable, *arguments, real: bool = False, **named):
     """What a user's function returns, within JAX's tracing: a number or an array (with ``real``: not of booleans).
 
-    ``TypeError``, in one sentence, where it returns anything else or cannot be traced.
+    ``TypeError``, in one sentence, where it returns anything else or cannot be traced; ``ValueError`` where it fails by itself.
     """
     import jax
     import jax.numpy as jnp
@@ -70,6 +70,8 @@ def answer(what: str, fn: Callable, *arguments, real: bool = False, **named):
             f"{what} is traced by JAX, which knows no values yet: it must choose by jnp.where(h > 0, a, b) and not by if, "
             "and compute by jax.numpy and not by NumPy, math or float()"
         ) from error
+    except (ArithmeticError, AttributeError, LookupError, NameError) as error:
+        raise ValueError(f"{what} could not be evaluated, {type(error).__name__}: {error}") from error
     kind = type(value)
     if isinstance(value, (jax.Array, np.ndarray, np.generic, numbers.Number)):
         kind = jnp.result_type(value)

@@ -96,6 +96,11 @@ class OneGradientStep(Problem):
         set_(self, "alpha0", self.alpha0 if check.traced(self.alpha0) else float(self.alpha0))
         set_(self, "learning_rate", check.scalar("learning_rate", self.learning_rate))
         set_(self, "noise", check.nonnegative("noise", self.noise))
+        # whose squares and fourth powers are numbers still
+        for name, low, high in (("alpha0", 1e-50, np.inf), ("learning_rate", -1e50, 1e50), ("noise", 0.0, 1e50)):
+            value = getattr(self, name)
+            if not check.traced(value) and not low <= value <= high:
+                raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
         set_(self, "activation", activation(self.activation))
         constants(self.activation)
         set_(self, "target", index_target(self.target))
