@@ -81,7 +81,7 @@ def attention(quick: bool = False, progress=None):
     from ..problems import follow
     from . import attention_transition as figure
 
-    size = {"dim": 200, "seeds": 4} if quick else {"dim": 1000, "seeds": 16}
+    size = {"dim": 300, "seeds": 4} if quick else {"dim": 1000, "seeds": 16}
     omegas = np.array([0.2, 0.3] if quick else [0.1, 0.2, 0.3, 0.4])
     alphas = np.linspace(0.9, 2.2, 5 if quick else 14)
     trained = alphas[2::2] if quick else alphas[3::4]
