@@ -114,3 +114,12 @@ def test_a_cycle_is_tried_on_one_finer_rule_only():
     end = solve(problem().model, compiled=cycles)
     assert sorted(set(levels)) == [0, 1] and levels.count(1) == 1
     assert end.result == RESULTS.stalled and end.level == 1
+
+
+def test_a_finer_rule_that_fails_leaves_the_coarser_one():
+    def only_coarse(model, start, rule, *rest):
+        end = solve_and_certify(model, start, rule, *rest)
+        return end if int(rule.level) == 0 else end._replace(residual=np.float64(1.0), quadrature_error=np.float64(np.nan))
+
+    end = solve(problem().model, quadrature_tol=1e-12, compiled=only_coarse)
+    assert end.result == RESULTS.quadrature and end.level == 0 and end.certificate.residual < 1e-8

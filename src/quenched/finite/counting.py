@@ -137,7 +137,7 @@ def _masks(kind, width):
     return {"tokens": tokens, "positions": positions, "query": seen, "key": seen}
 
 
-def _frozen(params, masks):
+def _masked(params, masks):
     return params | {name: params[name] * mask for name, mask in masks.items()}
 
 
@@ -153,7 +153,7 @@ def _adam(params, state, rates, tokens, counts, masks):
     import optax
 
     def risk(params, tokens, counts):
-        return _cross_entropy(_frozen(params, masks), tokens, counts)
+        return _cross_entropy(_masked(params, masks), tokens, counts)
 
     def step(carry, batch):
         params, state = carry
@@ -220,7 +220,7 @@ def train_counting(kind, *, length=10, symbols=15, width=32, hidden=128, steps=2
     tokens, counts = counting_task(np.random.default_rng(stream(seed, "test")), test_samples, length, symbols)
     with float64(False):
         params, frozen = _stage(_initial(start, length, symbols, width, hidden), kind, train, rate, steps, batch, length, symbols)
-        params, released = {name: np.asarray(value) for name, value in _frozen(params, _masks(kind, width)).items()}, frozen[:0]
+        params, released = {name: np.asarray(value) for name, value in _masked(params, _masks(kind, width)).items()}, frozen[:0]
         if release_steps:
             for name in _SPLIT:
                 params[name] = params[name] + np.float32(_NOISE * start.standard_normal(params[name].shape))

@@ -7,9 +7,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..numerics.mapped import loop
 from ..numerics.precision import float64
 from ..numerics.programs import make_room
 from .certificate import Certificate, Plan, solve_and_certify
@@ -30,8 +30,7 @@ def _mapped(models, starts, count, quadrature, fine, observable_rules, solver, p
         model, start = jax.tree.map(lambda leaf: leaf[k], (models, starts))
         return solve_and_certify(model, start, quadrature, fine, observable_rules, solver, plan)
 
-    empty = jax.tree.map(lambda leaf: jnp.zeros((CHUNK, *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
-    return jax.lax.fori_loop(0, count, lambda k, ends: jax.tree.map(lambda all_, new: all_.at[k].set(new), ends, one(k)), empty)
+    return loop(one, count, CHUNK)
 
 
 def solve_many(models, init="uninformed", solver: Solver = SOLVER, quadrature_tol=None, progress=None) -> list[Solved]:

@@ -75,10 +75,10 @@ class Scheme(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _ladder(dimension: int, levels: int, quadratic: bool, symmetries: tuple, general: tuple, splits: Jumps) -> Parts | None:
-    rules, largest = (
-        [_nodes(dimension, level, quadratic, which, splits) for level in range(levels)] for which in (symmetries, general)
-    )
-    return in_parts(rules, in_parts(largest)) if all(len(rule) == 2 for rule in rules) else None
+    rules = [_nodes(dimension, level, quadratic, symmetries, splits) for level in range(levels)]
+    if any(len(rule) != 2 for rule in rules):
+        return None
+    return in_parts(rules, None if symmetries == general else _ladder(dimension, levels, quadratic, general, general, splits))
 
 
 def _nodes(dimension: int, level: int, quadratic: bool, symmetries: tuple, splits: Jumps):

@@ -157,14 +157,14 @@ def solve(
                     start, retried = end.unknowns, True
                 continue
             elif end.quadrature_error > aim and level + 2 < averages.levels:
-                if end.quadrature_error <= tol:
-                    good = end, level
+                good = end, level
                 level += 1
             else:
                 break
             # a finer rule starts where it will end: Newton's method first
             start, solver = end.unknowns, solver._replace(warmup=-solver.max_steps)
-    if good is not None and not (end.residual <= solver.tol and end.quadrature_error <= tol):
+    # a finer rule that failed, or one that is no better, is not what was asked for
+    if good is not None and not (end.residual <= solver.tol and end.quadrature_error <= max(tol, good[0].quadrature_error)):
         end, level = good
     return certified(end._replace(steps=steps), solver, tol, level, singular)
 

@@ -47,8 +47,10 @@ def each(fn, shared: tuple, points: tuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _each(fn, shared, points, count):
-    def one(k):
-        return fn(*shared, *(a[k] for a in points))
+    return loop(lambda k: fn(*shared, *(a[k] for a in points)), count, CHUNK)
 
-    empty = jax.tree.map(lambda a: jnp.zeros((CHUNK, *a.shape), a.dtype), jax.eval_shape(one, 0))
+
+def loop(one, count, size: int):
+    """Within a trace: ``one(k)`` for every k below ``count`` (traced), a pytree of arrays (size, ...), zero beyond."""
+    empty = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), jax.eval_shape(one, 0))
     return jax.lax.fori_loop(0, count, lambda k, found: jax.tree.map(lambda all_, new: all_.at[k].set(new), found, one(k)), empty)

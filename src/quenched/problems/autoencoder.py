@@ -192,7 +192,7 @@ class DenoisingAutoencoder(Problem):
         names, seen, signs = ["informed"], [self._start("informed")[0]["m"]], (1.0, -1.0) if _odd(self.activation) else (1.0,)
         for name in (f"centroid-{k + 1}" for k in range(len(self.law.prob))):
             m = self._start(name)[0]["m"]
-            if not any(np.allclose(m, sign * other, 1e-12) for other in seen for sign in signs):  # w and -w are one network
+            if not any(np.allclose(m, sign * other, 1e-12, 0.0) for other in seen for sign in signs):  # w and -w are one network
                 names.append(name)
                 seen.append(m)
         return (*names, "uninformed")
@@ -395,7 +395,7 @@ def _odd(activation) -> bool:
 
     x = np.array([0.1, 0.37, 1.1, 2.3, 4.7])
     with float64(True):
-        return bool(np.allclose(activation(x), -np.asarray(activation(-x)), 1e-12))
+        return bool(np.allclose(activation(x), -np.asarray(activation(-x)), 1e-12, 0.0))
 
 
 def _directions(law):
