@@ -33,7 +33,7 @@ def problem(depth: int = 2, loss: str = "square", weight_decay: float = DECAY):
 
 def study(quick: bool = False, progress=None):
     """Theory over alpha = 0.25 .. 16, and readouts trained at some of them; a Dataset over line and alpha."""
-    size = {"dim": 100, "seeds": 4} if quick else {"dim": 150, "seeds": 8}
+    size = {"dim": 100, "seeds": 4, "test_samples": 1000} if quick else {"dim": 150, "seeds": 8, "test_samples": 4000}
     ridge = {_ridge(decay): problem(weight_decay=decay) for decay in DECAYS}
     logistic = {_depth(depth): problem(depth, "logistic") for depth in ((2,) if quick else (1, 2, 3))}
     theory = {**dict.fromkeys(ridge, closed_form), **dict.fromkeys(logistic, solved)}

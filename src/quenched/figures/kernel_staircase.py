@@ -44,7 +44,7 @@ def study(quick: bool = False, progress=None):
     from ..finite.network_learner import TrainedNetwork
 
     report = progress or (lambda done, total, what: None)
-    dim, seeds, trained, steps = (30, 6, 4, STEPS[0]) if quick else (50, 12, 12, STEPS[1])
+    dim, seeds, trained, steps = (30, 6, 3, STEPS[0]) if quick else (50, 12, 12, STEPS[1])
     target = problem()
     few, many = np.array([0.5 * dim, 3.0 * dim, 0.25 * dim**2, 0.9 * dim**2]).round(), (np.array(SIZES) * dim**2).round()
     n = np.unique(np.concatenate([np.geomspace(0.2 * dim, SIZES[-1] * dim**2, 101).round(), few, many])).astype(int)

@@ -66,7 +66,7 @@ def problem(activation: str, refined: bool, width=None):
 
 def study(quick: bool = False, progress=None):
     """Theory of networks and of the spiked model over alpha = 0.4 .. 4, and experiments at some of them; a Dataset."""
-    size = {"dim": 150, "seeds": 12} if quick else {"dim": 400, "seeds": 20}
+    size = {"dim": 150, "seeds": 12, "test_samples": 1000} if quick else {"dim": 400, "seeds": 20, "test_samples": 4000}
     problems = {}
     for activation in CASES:
         problems[_text(activation, NETWORK)] = problem(activation, True, size["dim"])

@@ -65,7 +65,7 @@ def values(count: int) -> tuple[float, ...]:
 def study(quick: bool = False, progress=None):
     """Learning curves for one to three values, quick: one or two (line, alpha); floors (case, count), and of the pair 1 and -1
     (case)."""
-    size = {"dim": 150, "seeds": 6} if quick else {"dim": 250, "seeds": 12}
+    size = {"dim": 150, "seeds": 6, "test_samples": 1000} if quick else {"dim": 250, "seeds": 12, "test_samples": 4000}
     width = round(WIDTH * size["dim"])
     counts = COUNTS[: 2 if quick else 3]
     cases = {_text(*curve, count): (*curve, values(count)) for curve in CURVES for count in counts}

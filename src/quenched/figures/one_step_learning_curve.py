@@ -61,7 +61,7 @@ def study(quick: bool = False, progress=None):
     """Learning curves (line, alpha), and errors at the best weight decay (curve, place) over the learning rates of all places;
     place 0 is no step."""
     report = progress or (lambda done, total, what: None)
-    size = {"dim": 150, "seeds": 6} if quick else {"dim": 300, "seeds": 12}
+    size = {"dim": 150, "seeds": 6, "test_samples": 1000} if quick else {"dim": 300, "seeds": 12, "test_samples": 4000}
     dim = width = size["dim"]
     problems = {_text(*step): problem(*step, width) for step in STEPS}
     measured = ALPHAS[[4, 28]] if quick else ALPHAS[[4, 10, 16, 28, 40, 56]]
@@ -81,7 +81,7 @@ def study(quick: bool = False, progress=None):
             decay, columns["best_test_mse"][row, column] = best(case)
             columns["best_weight_decay"][row, column] = decay
             if column in shown:
-                trained = case.replace(weight_decay=decay).simulate(dim, seeds=size["seeds"], test_samples=4000)[OBSERVABLE]
+                trained = case.replace(weight_decay=decay).simulate(**size)[OBSERVABLE]
                 columns["best_mean"][row, column], columns["best_se"][row, column] = trained.mean, trained.standard_error
     report(len(SAMPLES), len(SAMPLES), "done")
     table = {name: (("curve", "place"), column) for name, column in columns.items()}

@@ -38,12 +38,13 @@ def study(quick: bool = False, progress=None):
 
     report = progress or (lambda done, total, what: None)
     dim, seeds, rates = (200, 4, RATES[1:]) if quick else (1000, 8, RATES)
+    accuracy = {"tol": 1e-5} if quick else {}  # far below a line's width
     times = np.concatenate([np.linspace(0.0, 7.5, 16), np.linspace(8.0, 80.0, 37)])
     shown = np.searchsorted(times, np.arange(0.0, 81.0, 8.0))
     parts = []
     for k, rate in enumerate(rates):
         report(k, len(rates), f"learning rate {rate:g}")
-        path = problem().online(rate, times, 0.0, START)
+        path = problem().online(rate, times, 0.0, START, **accuracy)
         trials = path.simulate(dim, seeds, test_samples=1000 if quick else 4000)
         part = {"trusted": ("time", np.full(len(times), path.converged))}
         for name, axes in (("theta", ("unit", "target")), ("Q", ("unit", "other")), ("test_mse", ())):

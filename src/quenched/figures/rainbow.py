@@ -52,7 +52,7 @@ def study(quick: bool = False, progress=None):
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
-    dim, seeds = (200, 4) if quick else (300, 10)
+    dim, seeds, tests = (200, 4, 1000) if quick else (300, 10, 4000)
     sizes = np.rint(RATIO * dim).astype(int)
     measured = sizes[[20, 40]] if quick else sizes[[0, 10, 20, 30, 40, 50]]
     shape, bins, points = (len(STRUCTURES), len(sizes)), 25, 128
@@ -69,7 +69,7 @@ def study(quick: bool = False, progress=None):
         columns["test_mse"][row] = given.ridge(alpha=sizes / dim).test_mse
         for n in measured:
             report(row, len(STRUCTURES), f"{structure}, training at n = {n}")
-            trials = given.replace(alpha=n / dim).simulate(dim, seeds=seeds, test_samples=4000)
+            trials = given.replace(alpha=n / dim).simulate(dim, seeds=seeds, test_samples=tests)
             estimate, column = trials[OBSERVABLE], int(np.flatnonzero(sizes == n)[0])
             columns["test_mse_mean"][row, column], columns["test_mse_se"][row, column] = estimate.mean, estimate.standard_error
             columns["trials"][row, column] = int(trials.converged.sum())

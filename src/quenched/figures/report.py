@@ -19,8 +19,8 @@ from .. import plotting
 from ..numerics import cache
 from ..numerics.programs import hasty
 from ..plotting.page import embedded, page, settings
-from ..studies.executors import results_of_processes
-from . import FIGURES
+from ..studies.executors import results_of_families
+from . import FAMILIES, FIGURES
 from .check import FAR, NEAR, Check
 
 
@@ -77,10 +77,10 @@ def _computed(names, quick, out, progress, processes):
         return
     if progress is not None:
         progress(0, len(names), f"{processes} at a time")
-    # figures next to each other often share programs: started apart, the second finds them compiled
-    apart = [name for first in range(3) for name in names[first::3]]
-    calls = {name: (_compute_apart, name, quick, out) for name in apart}
-    ends = results_of_processes(calls, count=processes, flags=hasty() if quick else "")
+    families = [[name for name in family if name in names] for family in FAMILIES]
+    families += [[name] for name in names if not any(name in family for family in families)]
+    calls = [{name: (_compute_apart, name, quick, out) for name in family} for family in families]
+    ends = results_of_families(sorted(calls, key=len, reverse=True), count=processes, flags=hasty() if quick else "")
     for done, (name, end) in enumerate(ends, start=1):
         if progress is not None:
             progress(done, len(names), name)

@@ -25,6 +25,7 @@ _STEPS, _TOL = 12, 1e-12
 _SEEN = 1e-5
 _BALANCED = 0.97, 1.2  # samples over features between which there is a hard edge, or one close to zero
 _CHUNK = 64  # points that are computed at once
+_SCAN = 100
 
 
 class _State(NamedTuple):
@@ -186,7 +187,7 @@ def _top(law, rate) -> float:
 
 
 @in_float64
-def feature_density(law: SpikedFeatures, alpha, points: int = 300, scan: int = 100) -> SpectralDensity:
+def feature_density(law: SpikedFeatures, alpha, points: int = 300, scan: int = _SCAN) -> SpectralDensity:
     """The bulk of the eigenvalues of ``Phi^T Phi / n`` (p, p), for n = alpha d fresh samples.
 
     ``points`` N in each interval of the support; ``scan``: how many points look for the intervals, equidistant in the square root,
@@ -198,17 +199,27 @@ def feature_density(law: SpikedFeatures, alpha, points: int = 300, scan: int = 1
     alpha, points, scan = check.positive("alpha", alpha), check.integer("points", points, 8), check.integer("scan", scan, 32)
     rate = alpha / float(law.size)
     top = _top(law, rate)
-    x = top * np.unique(np.concatenate([(np.arange(1, scan + 1) / scan) ** 2, np.geomspace(1e-6, 1.0, scan)]))
-    rho, _ = _look(law, rate, x, top)
-    inside = rho * x > _SEEN
+    x, inside = _scan(law, rate, top, scan)
     edges = []
-    for first, last in runs(inside):
+    for first, last in inside:
         low = 0.0 if first == 0 else _edge(law, rate, top, x[first], x[first - 1])
-        edges.append((low, top if last == len(x) - 1 else _edge(law, rate, top, x[last], x[last + 1])))
+        edges.append((low, _upper_edge(law, rate, top, x, last)))
     edges = np.array(edges).reshape(-1, 2)
     at, weights = arc_rule(edges, points)
     rho, good = _look(law, rate, at.reshape(-1), top)
     return SpectralDensity(max(0.0, 1.0 - rate), edges, at, rho.reshape(at.shape), weights, int(np.sum(~good)))
+
+
+def _scan(law, rate, top, scan):
+    """Points up to ``top``, and the first and the last of each of the runs of them that lie in the bulk."""
+    x = top * np.unique(np.concatenate([(np.arange(1, scan + 1) / scan) ** 2, np.geomspace(1e-6, 1.0, scan)]))
+    rho, _ = _look(law, rate, x, top)
+    return x, runs(rho * x > _SEEN)
+
+
+def _upper_edge(law, rate, top, x, last) -> float:
+    """The edge above the point number ``last`` of a scan, which is the last of a run."""
+    return top if last == len(x) - 1 else _edge(law, rate, top, x[last], x[last + 1])
 
 
 def _edge(law, rate, top, inside, outside) -> float:
@@ -248,8 +259,11 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
     """
     rate = check.positive("alpha", alpha) / float(law.size)
     width = law.width if width is None else check.integer("width", width)
-    edge = float(feature_density(law, alpha).edges[-1, 1]) if edge is None else check.positive("edge", edge)
     scale = _top(law, rate)
+    if edge is None:
+        x, inside = _scan(law, rate, scale, _SCAN)
+        edge = _upper_edge(law, rate, scale, x, inside[-1][1])
+    edge = check.positive("edge", edge)
 
     def parts(x):
         """D (J,) and E[w B B] (J, J) at points above the bulk."""

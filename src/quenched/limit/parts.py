@@ -63,5 +63,6 @@ def total(fn, rule, combine=operator.add):
         return fn((nodes[k], weights[k]))
 
     first, end = ends[rule.level], ends[rule.level + 1]
+    part = jax.jit(part)  # traced once
     none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part, first))
     return jax.lax.fori_loop(first, end, lambda k, before: jax.tree.map(combine, before, part(k)), none)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
 
 
 def processes(count: int | None = None, flags: str = "") -> ProcessPoolExecutor:
@@ -103,6 +103,53 @@ def results_of_processes(calls: dict, steps: Iterable = (), count: int | None = 
             workers = 1
         suspects.update(running)
         left = {name: left[name] for name in [*list(left)[len(running) :], *running]}  # they may be to blame: the others first
+
+
+def results_of_families(families: Iterable[dict], count: int | None = None, flags: str = "") -> Iterator[tuple]:
+    """(name, result or exception) of the calls (name -> (function, *arguments)) of several families, as they end, on ``count``
+    processes of our own.
+
+    The calls of a family run one after the other in one process, so that they share what it has compiled; families begin in
+    their order. A call during which its process dies is made once more by a new one.
+
+    >>> dict(results_of_families([{"one": (abs, -1), "two": (abs, -2)}], count=1))
+    {'one': 1, 'two': 2}
+    """
+    waiting = [dict(family) for family in families if family]
+    lanes, again = {}, set()  # future -> (its name, its call, the rest of the family, the process)
+
+    def begin(family, pool):
+        name = next(iter(family))
+        call = family.pop(name)
+        lanes[pool.submit(*call)] = name, call, family, pool
+
+    try:
+        for _ in range(min(count or os.cpu_count() or 1, len(waiting))):
+            begin(waiting.pop(0), processes(1, flags))
+        while lanes:
+            for future in wait(lanes, return_when=FIRST_COMPLETED)[0]:
+                name, call, family, pool = lanes.pop(future)
+                end = _end(future)
+                if isinstance(end, BrokenExecutor):
+                    pool.shutdown(wait=False)
+                    _check_start()
+                    pool = processes(1, flags)
+                    if name not in again:
+                        again.add(name)
+                        begin({name: call, **family}, pool)
+                        continue
+                    end = RuntimeError("the process that ran it died")
+                yield name, end
+                if not family and waiting:  # the next one starts with a process of its own, and all the memory
+                    pool.shutdown(wait=False)
+                    family, pool = waiting.pop(0), processes(1, flags)
+                if family:
+                    begin(family, pool)
+                else:
+                    pool.shutdown(wait=False)
+    finally:
+        for *_, pool in lanes.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_start() -> None:
