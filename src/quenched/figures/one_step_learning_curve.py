@@ -62,7 +62,7 @@ def study(quick: bool = False, progress=None):
     place 0 is no step."""
     report = progress or (lambda done, total, what: None)
     size = {"dim": 150, "seeds": 6, "test_samples": 1000} if quick else {"dim": 300, "seeds": 12, "test_samples": 4000}
-    dim = width = size["dim"]
+    width = size["dim"]
     problems = {_text(*step): problem(*step, width) for step in STEPS}
     measured = ALPHAS[[4, 28]] if quick else ALPHAS[[4, 10, 16, 28, 40, 56]]
     about = {"activation": "tanh", "width_ratio": 1.0, "weight_decay": DECAY}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -26,6 +27,7 @@ def _begin(flags: str) -> None:
     """In a new process, before JAX looks for its devices."""
     from threadpoolctl import threadpool_limits
 
+    gc.set_threshold(100_000, 20, 20)  # tracing makes millions of objects that stay: looking for garbage takes a tenth of it
     flags = f"--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 {flags}"
     os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()  # the last one counts
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of libraries that are loaded later
@@ -140,11 +142,8 @@ def results_of_families(families: Iterable[dict], count: int | None = None, flag
                         continue
                     end = RuntimeError("the process that ran it died")
                 yield name, end
-                if not family and waiting:  # the next one starts with a process of its own, and all the memory
-                    pool.shutdown(wait=False)
-                    family, pool = waiting.pop(0), processes(1, flags)
-                if family:
-                    begin(family, pool)
+                if family or waiting:
+                    begin(family or waiting.pop(0), pool)
                 else:
                     pool.shutdown(wait=False)
     finally:
