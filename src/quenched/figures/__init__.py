@@ -12,7 +12,7 @@ FAMILIES = (
     ("attention-transition", "attention-phase-diagram"), ("attention-counting",),
     ("deep-rf",), ("implicit-regularisation", "rainbow", "trained-features"), ("bayes-optimal",),
     ("kernel-staircase", "one-step-learning-curve", "one-step-spectrum", "one-step-expressivity", "one-step-equivalence"),
-    ("flow-trajectories",), ("flow-rate",), ("online-committee",),
+    ("online-committee",), ("flow-trajectories",), ("flow-rate",),
     ("diffusion-training", "diffusion-samples", "mode-collapse", "model-collapse"),
 )  # fmt: skip
 FIGURES = tuple(name for family in FAMILIES for name in family)

@@ -30,19 +30,19 @@ OPTIONS = {"quadrature_tol": 0.05, "tol": 1e-6, "max_steps": 40}  # near a branc
 GONE = 2  # points in a row of the scan that have no solution: below them the branch is not looked for
 
 
-def _row(omega, alphas):
+def _row(omega, alphas, options):
     """(energy, test_mse, bistable_mass, quadrature_error) of both branches along alpha, (2, n, 4), followed downwards."""
     here, table = problem().replace(omega=omega), np.full((len(BRANCHES), len(alphas), 4), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SolveWarning)
         for row, name in enumerate(BRANCHES):
-            branch, missed = Branch(here, "alpha", name, OPTIONS), 0
+            branch, missed = Branch(here, "alpha", name, options), 0
             for column in reversed(range(len(alphas))):
                 alpha = float(alphas[column])
                 s = branch.at(alpha)
                 if s is None:  # the branch ends, or this is too far from its neighbour to be continued from there
-                    s = here.replace(alpha=alpha).solve(name, **OPTIONS)
-                    if s.residual > OPTIONS["tol"] or s.branch != name:
+                    s = here.replace(alpha=alpha).solve(name, **options)
+                    if s.residual > options["tol"] or s.branch != name:
                         missed += 1
                         if missed == GONE:
                             break
@@ -54,18 +54,19 @@ def _row(omega, alphas):
 
 
 def study(quick: bool = False, progress=None, workers: int = 2):
-    """Both branches on a grid: 3 x 6 points if ``quick``, else 30 x 30, rows in ``workers`` processes."""
+    """Both branches on a grid: 3 x 5 points if ``quick``, else 30 x 30, rows in ``workers`` processes."""
     import xarray as xr
 
     from .. import __version__
 
     report = progress or (lambda done, total, what: None)
     omegas = np.round(np.linspace(0.1, 0.5, 3 if quick else 30), 4)
-    alphas = np.round(np.linspace(0.6, 3.0, 6 if quick else 30), 4)
+    alphas = np.round(np.linspace(0.6, 3.0, 5 if quick else 30), 4)
     rows = []
+    options = OPTIONS | ({"quadrature_tol": 0.1} if quick else {})
     pool = None if quick else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     with pool or contextlib.nullcontext():
-        for k, row in enumerate((pool.map if pool else map)(_row, omegas, [alphas] * len(omegas))):
+        for k, row in enumerate((pool.map if pool else map)(_row, omegas, [alphas] * len(omegas), [options] * len(omegas))):
             rows.append(row)
             report(k + 1, len(omegas), "following both branches")
     table = np.array(rows)  # (omega, branch, alpha, what)

@@ -34,7 +34,7 @@ def _tanh2(x):
 
 
 def study(quick: bool = False, progress=None):
-    """Theory over alpha = 0.1 .. 7 of all learners (quick: without the logistic loss), and the best one on data of actual networks."""
+    """Theory over alpha = 0.1 .. 7 of all learners (quick: not of the logistic loss), and the best one on actual networks."""
     size = {"dim": 100, "seeds": 4, "test_samples": 1000} if quick else {"dim": 300, "seeds": 8, "test_samples": 2000}
     theory = {f"{BEST}, regression": solved, f"{BEST}, classification": solved}
     theory |= {_ridge(decay): _ridge_line(decay) for decay in (1e-3, 0.1, 3.0)}

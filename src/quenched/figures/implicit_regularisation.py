@@ -52,10 +52,10 @@ def _best(problem, alphas):
 
 def study(quick: bool = False, progress=None):
     """Theory over alpha = 0.25 .. 16, and readouts trained for some depths; a Dataset over line and alpha."""
-    size = {"dim": 80, "seeds": 4, "test_samples": 1000} if quick else {"dim": 120, "seeds": 8, "test_samples": 4000}
+    size = {"dim": 80, "seeds": 6, "test_samples": 1000} if quick else {"dim": 120, "seeds": 8, "test_samples": 4000}
     problems = {_line(name, depth): problem(name, depth) for name in ACTIVATIONS for depth in DEPTHS}
     trained = [_line(name, depth) for name in ACTIVATIONS for depth in ((1, 6) if quick else (1, 3, 6))]
-    at = ALPHAS[[16, 80]] if quick else ALPHAS[[16, 32, 48, 64, 80]]
+    at = ALPHAS[[16, 72]] if quick else ALPHAS[[16, 32, 48, 64, 80]]
     theory = dict.fromkeys(problems, _best)
     about = {"weight_decay": DECAY, "widths": f"{WIDTH:g} d", "target": str(problem().target)}
     names = ("test_mse", "train_mse", "best_weight_decay", "best_test_mse")

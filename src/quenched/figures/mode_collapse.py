@@ -47,7 +47,7 @@ def study(quick: bool = False, progress=None):
     from .. import __version__
 
     size = {"dim": 300, "seeds": 4, "samples": 1500} if quick else {"dim": 600, "seeds": 8, "samples": 3000}
-    tau = np.linspace(1.0, 20.0, 20 if quick else 39)
+    tau = np.linspace(2.0 if quick else 1.0, 20.0, 10 if quick else 39)
     report = progress or (lambda done, total, what: None)
     share, distance = np.zeros((2, len(CASES), len(tau)))
     for row, (name, settings) in enumerate(CASES.items()):

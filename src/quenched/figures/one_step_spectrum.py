@@ -77,7 +77,8 @@ def study(quick: bool = False, progress=None):
         for column, step in enumerate(steps):
             case = problem(side, step == "after")
             report(2 * row + column, 4, f"{side}, {step} the step: theory")
-            limit, beyond = case.feature_density(60 if quick else 300), case.outliers(dim)
+            limit = case.feature_density(60 if quick else 300)
+            beyond = case.outliers(dim, limit.edges[-1, 1])
             found = []
             for seed in range(networks):
                 report(2 * row + column, 4, f"{side}, {step} the step: network {seed + 1} of {networks}")

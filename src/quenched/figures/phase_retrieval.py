@@ -23,7 +23,7 @@ def study(quick: bool = False, progress=None):
     """The informed branch over alpha = 2.5 .. 8 at two noise levels (quick: one), and experiments at every fourth size."""
     problem = PhaseRetrieval(alpha=3.0, weight_decay=0.2, noise=0.04)
     over = {"noise": [0.04] if quick else [0.04, 0.16], "alpha": np.geomspace(2.5, 8.0, 9 if quick else 17)}
-    simulate = {"dim": 250, "seeds": 8} if quick else {"dim": 1000, "seeds": 16}
+    simulate = {"dim": 250, "seeds": 6} if quick else {"dim": 1000, "seeds": 16}
     simulate |= {"init": "informed", "every": {"alpha": 4}}
     return sweep(problem, over, simulate, progress=progress, init="informed", quadrature_tol=1e-3 if quick else None)
 

@@ -174,14 +174,14 @@ def valid(model: Model, unknowns: Unknowns):
 
 
 class _Point(NamedTuple):
-    """The flat unknowns somewhere, one undamped update of them, and its Jacobian where that is ``known``."""
+    """The flat unknowns somewhere, one undamped update of them, its Jacobian where that is ``known``, the flat channel's half."""
 
     x: Any
     fx: Any
     residual: Any
     jacobian: Any
     known: Any
-    out: ChannelOut
+    out: Any
 
 
 class _State(NamedTuple):
@@ -261,6 +261,13 @@ def linearised_update(model: Model, unknowns: Unknowns, quadrature, singular: bo
     return new, jax.lax.cond(needed, lambda: jax.vmap(linear, out_axes=1)(basis, along), lambda: jnp.zeros_like(basis))
 
 
+def _unknown_out(unknowns: Unknowns) -> ChannelOut:
+    """What the channel gives at ``unknowns``, with NaN for all numbers."""
+    o, scalars = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), unknowns)
+    hats = Conjugates(q_hat=o.V, V_hat=o.q, m_hat=o.m, theta_hat=o.theta, Q_hat=o.Q)
+    return ChannelOut(jnp.full((), jnp.nan, o.V.dtype), hats, o.m, scalars, o.V)
+
+
 def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular: bool = False) -> Outcome:
     """Run damped steps, then Newton steps that are kept only where they reduce the residual.
 
@@ -268,6 +275,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
     most of what there is to compile.
     """
     flat, unravel = ravel_pytree(start)
+    nothing, unravel_out = ravel_pytree(_unknown_out(start))
     # a Newton step costs as much as this many plain ones: with many unknowns it waits longer
     first_newton = jnp.maximum(jnp.asarray(solver.warmup) + max(0, flat.size // 2 - 6), 0)
 
@@ -319,7 +327,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
             rule = quadrature._replace(level=jnp.where(checking, finer_rule.level, quadrature.level))
         new, jacobian = linearised_update(model, unravel(x), rule, singular, known)
         change = residual(model, unravel(x), new.unknowns)
-        there = _Point(x, ravel_pytree(new.unknowns)[0], change, jacobian, known, new.out)
+        there = _Point(x, ravel_pytree(new.unknowns)[0], change, jacobian, known, ravel_pytree(new.out)[0])
         return jax.lax.cond(checking, check, move, state, there)
 
     def check(state, there):
@@ -356,8 +364,6 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         return ~hidden & jnp.where(converged(state), unchecked, on)
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
-    shapes = jax.eval_shape(lambda: update(model, start, quadrature, singular).out)
-    nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
     at = _Point(flat, flat, infinite, jnp.zeros((flat.size, flat.size), flat.dtype), jnp.asarray(False), nothing)
     damping, no = jnp.asarray(solver.damping, flat.dtype), jnp.asarray(False)
     state = _State(at, at, damping, first_newton, jnp.asarray(0), no, jnp.asarray(0), jnp.full_like(flat, jnp.nan), no)
@@ -367,7 +373,7 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
     end = jax.tree.map(lambda low, last: jnp.where(stalled, low, last), state.best, state.at)
     jacobian = jnp.where(converged(state) & end.known, end.jacobian, jnp.nan)
     finer = None if finer_rule is None else state.finer
-    return Outcome(unravel(end.x), end.residual, state.count, state.lost, stalled, end.out, jacobian, finer)
+    return Outcome(unravel(end.x), end.residual, state.count, state.lost, stalled, unravel_out(end.out), jacobian, finer)
 
 
 def energy(model: Model, unknowns: Unknowns, hats: Conjugates, value):

@@ -310,17 +310,18 @@ class OneGradientStep(Problem):
             density=density.density / rate**2, weights=density.weights * rate,
         )  # fmt: skip
 
-    def outliers(self, width: int | None = None):
+    def outliers(self, width: int | None = None, edge: float | None = None):
         """The eigenvalues of ``Phi^T Phi / n`` above the bulk, largest first.
 
         - ``width``: p, to which those of the mean features are proportional. None: this problem's ``width``, and if that is None
           the limit p -> infinity, where only eigenvalues of order one are left.
+        - ``edge``: where the bulk ends, if known from :meth:`feature_density`; else it is looked for.
 
         Returns a tuple of :class:`quenched.limit.feature_spectrum.Outlier`: ``position``, and squared overlaps of the eigenvector.
         """
         from ..limit.feature_spectrum import outliers
 
-        return outliers(self._law(True), float(self.alpha), width)
+        return outliers(self._law(True), float(self.alpha), width, edge)
 
     # ---- finite size -------------------------------------------------------------------------------------------
 
