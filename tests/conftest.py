@@ -1,5 +1,6 @@
 """Set-up shared by all tests: compiled functions are kept between runs, shapes are checked, no picture opens."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -11,6 +12,8 @@ import pytest
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["MPLBACKEND"] = "agg"
+
+gc.set_threshold(100_000, 20, 20)  # tracing makes millions of objects that stay
 
 # Annotated shapes are checked at every call of these rooms. The other rooms take what users give them, and refuse it
 # in sentences of their own.

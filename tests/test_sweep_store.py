@@ -213,8 +213,24 @@ def test_failures_are_recorded_with_their_reason_and_end_nothing(tmp_path):
 
 def test_a_solve_that_takes_too_long(monkeypatch):
     monkeypatch.setattr(tasks, "solve_block", lambda problems, options: time.sleep(2.0))
-    with pytest.raises(ValueError, match="no point .* alpha=1: OutOfTime: a block of 2 points took more than the time limit"):
+    with pytest.raises(ValueError, match="no point .* alpha=1: OutOfTime: took more than the time limit"):
         qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, time_limit=0.1)
+
+
+def test_a_point_that_takes_too_long_does_not_take_its_neighbours_along(monkeypatch):
+    expected, solve = qn.sweep(RIDGE, {"alpha": [1.0, 2.0, 3.0]}), tasks.solve_block
+
+    def slow(problems, options):
+        if any(float(problem.alpha) == 2.0 for problem in problems):
+            time.sleep(4.0)
+        return solve(problems, options)
+
+    monkeypatch.setattr(tasks, "solve_block", slow)
+    with pytest.warns(UserWarning, match="points failed"):
+        data = qn.sweep(RIDGE, {"alpha": [1.0, 2.0, 3.0]}, time_limit=2.0)
+    assert data.attrs["failed"] == "alpha=2: OutOfTime: took more than the time limit of 2 s"
+    assert data["test_mse"][[0, 2]].values.tolist() == expected["test_mse"][[0, 2]].values.tolist()
+    assert np.isnan(data["test_mse"][1]) and not data["trusted"][1]
 
 
 def test_a_store_gives_back_arrays_of_every_shape(tmp_path):
@@ -377,3 +393,22 @@ def test_a_worker_of_a_dask_cluster_is_killed(whole, tmp_path):
             data = qn.sweep(RIDGE, OVER, many, executor=client.get_executor(), store=tmp_path, progress=kill)
     assert killed
     xr.testing.assert_allclose(data, alone, rtol=1e-10, atol=1e-14)
+
+
+def where(name):
+    return name, os.getpid()
+
+
+@pytest.mark.slow
+def test_families_stay_in_one_process(tmp_path):
+    families = [
+        {"a": (where, "a"), "b": (where, "b")}, {"c": (where, "c")},
+        {"once": (die_once, str(tmp_path / "mark")), "always": (die,), "error": (int, "x"), "well": (abs, -1)}, {},
+    ]  # fmt: skip
+    ends = dict(executors.results_of_families(families, count=1))
+    assert list(ends) == ["a", "b", "c", "once", "always", "error", "well"]
+    assert [ends[name][0] for name in "abc"] == ["a", "b", "c"] and len({ends[name][1] for name in "abc"}) == 1
+    assert ends["once"] == "alive" and ends["well"] == 1 and isinstance(ends["error"], ValueError)
+    assert isinstance(ends["always"], RuntimeError) and "the process that ran it died" in str(ends["always"])
+    ends = dict(executors.results_of_families(families[:2], count=2))
+    assert ends["a"][1] == ends["b"][1] != ends["c"][1]

@@ -222,14 +222,21 @@ class _Run:
             return
         indices, size = [index for (index,) in self.lines], max(1, int(tasks.BLOCK * (os.cpu_count() or 1)))
         for start in range(0, len(indices), size):
-            block = indices[start : start + size]
-            problems = [self.study.problems[i] for i in block]
-            try:
-                ends = limited(lambda p=problems: tasks.solve_block(p, self.study.options), self.time_limit * len(block))
-            except OutOfTime as error:
-                ends = [OutOfTime(f"a block of {len(block)} points {error}")] * len(block)
-            self._keep([r for i, end in zip(block, ends, strict=True) if (r := self._solved(i, end))], len(block), "theory")
-            yield
+            yield from self._block(indices[start : start + size])
+
+    def _block(self, block) -> Iterator[None]:
+        """Points that are solved side by side; alone, each with all of the time limit, where together they do not keep to it."""
+        problems = [self.study.problems[i] for i in block]
+        try:
+            ends = limited(lambda: tasks.solve_block(problems, self.study.options), self.time_limit)
+        except OutOfTime as error:
+            if len(block) > 1:
+                for index in block:
+                    yield from self._block([index])
+                return
+            ends = [error]
+        self._keep([r for i, end in zip(block, ends, strict=True) if (r := self._solved(i, end))], len(block), "theory")
+        yield
 
     def _line(self, line) -> Iterator[None]:
         """The points of a line, each from the solution of the one before."""
