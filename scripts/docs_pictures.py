@@ -18,12 +18,13 @@ def siamese():
 
 
 def sequence():
-    """Two clusters of different width, of which one is rare: the test error and the norm against samples per dimension."""
+    """Two clusters of different width, of which one is rare: the test error and the training loss against samples per dimension."""
     law = qn.laws.mixture(weights=[0.7, 0.3], gram=[[1.0, -1.0], [-1.0, 1.0]], covariances=[1.0, 0.5], labels=[-1, 1])
     problem = qn.SequenceProblem(
         law, "logistic", alpha=2.0, weight_decay=0.1, observables={"test_error": lambda h, label: label * h[0, 0] < 0}
     )
-    return qn.sweep(problem, {"alpha": np.geomspace(0.2, 20.0, 25)}, {"dim": 400, "seeds": 12, "every": 6}), ("test_error", "Q")
+    over, simulate = {"alpha": np.geomspace(0.2, 20.0, 25)}, {"dim": 400, "seeds": 12, "every": 6}
+    return qn.sweep(problem, over, simulate), ("test_error", "train_loss")
 
 
 def main(names):
@@ -35,7 +36,6 @@ def main(names):
             figure, panels = plt.subplots(1, len(shown), figsize=(9.0, 3.6))
             for ax, observable in zip(panels, shown, strict=True):
                 qn.plotting.curve(data, observable, x="alpha", ax=ax)
-            figure.tight_layout()
             figure.savefig(FOLDER / f"{name}.png", dpi=110)
         print(data[[v for v in data.data_vars if v.startswith(shown)]].to_dataframe().to_string())
         print(FOLDER / f"{name}.png", data.attrs["failed"])

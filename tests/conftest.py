@@ -33,7 +33,8 @@ def pytest_configure(config):
 
 # Examples of docstrings that take as long as slow tests.
 _LONG_EXAMPLES = (
-    "Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "SequenceProblem", "find_transition", "landscape",
+    "Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "DenoisingAutoencoder", "OneGradientStep.feature_density",
+    "OnlineDiffusion", "SequenceProblem", "Solution.training_fields", "find_transition", "landscape",
 )  # fmt: skip
 
 

@@ -212,6 +212,7 @@ def test_a_branch_that_grows_out_of_another_ends_there():
     assert abs(end.found / birth() - 1.0) < 2e-4 and end.lost < end.found < (1.0 + 2e-4) * end.lost
 
 
+@pytest.mark.slow
 def test_a_branch_that_meets_the_other():
     problem = Clusters(**{**CLUSTERS.parameters, "alpha": 0.2})
     transition = qn.find_transition(problem, between=("second", "collapsed"), bracket=(0.03, 0.3), points=4, rtol=1e-3)

@@ -21,6 +21,7 @@ def test_gradient_against_finite_differences(name):
     assert abs(slope - (high - low) / (2 * step)) < 1e-5 * abs(slope)
 
 
+@pytest.mark.slow
 def test_gradient_from_outside_any_float64_scope():
     assert not jax.config.jax_enable_x64
     slope = jax.grad(lambda w: LOGISTIC.replace(weight_decay=w).solve()["test_error"])(0.5)

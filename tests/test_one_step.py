@@ -101,6 +101,7 @@ def test_errors_of_the_table(case):
         np.testing.assert_allclose((found.test_mse_noisy, found.train_mse), expected, atol=atol)
 
 
+@pytest.mark.slow
 def test_order_parameters_of_the_table():
     iso, refined, finite = (CASES["T1"].replace(**c).ridge() for c in ({"refined": False}, {}, {"width": 1000}))
     np.testing.assert_allclose((iso.m[0], *iso.components[0]), (1.1197, 0.05744, 0.15397), atol=5e-5)

@@ -124,7 +124,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "plain")])
 def test_a_chain_is_its_forward_recursion(kind, x64):
     """D and A at any kappa, their derivatives, and the effective ridge at any zeta, by finite differences and residuals."""
     chain = Chain([0.4, 0.6], [0.5, 1.5], [0.3, 0.2], KINDS[kind])

@@ -51,6 +51,7 @@ def agree(mean, error, measured):
     return abs(mean / measured - 1.0) < 0.03 + 3.0 * error / mean
 
 
+@pytest.mark.slow
 def test_weights_predict_at_the_start_and_fail_after_feature_learning(trained):
     start, end = (diagnose_features(trained.networks[step], target, SIZES / DIM, DECAY, samples=25_000) for step in (0, 1200))
     assert np.all(np.abs(start.gap) < 0.04) and np.all(end.gap > 0.08)
@@ -212,6 +213,7 @@ def test_a_training_that_diverges_says_so():
         train_network(DeepNetwork((10, 12), "linear"), lambda x: 1e18 * x[:, 0] ** 9, 400, learning_rate=1e12)
 
 
+@pytest.mark.slow
 def test_the_weights_warn_where_few_directions_are_left(trained):
     with pytest.warns(LowRankWarning):
         law_from_weights(trained.networks[1200], target, samples=2000)

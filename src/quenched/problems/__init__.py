@@ -2,7 +2,7 @@
 
 from .attention import Attention
 from .autoencoder import DenoisingAutoencoder
-from .base import Problem, SolveError, SolveWarning, solve_many
+from .base import Problem, SolveError, SolveWarning
 from .bayes_deep import BayesOptimalDeep
 from .committee import Committee, PhaseRetrieval
 from .continuation import follow
@@ -12,6 +12,7 @@ from .flow_from_samples import FlowFromSamples
 from .frozen_features import Diagnosis, diagnose_features
 from .generalized_linear import GeneralizedLinear
 from .landscape import Landscape, landscape
+from .many import solve_many
 from .mixture import MixtureClassification
 from .one_step import ApproximationWarning, OneGradientStep
 from .online_diffusion import OnlineDiffusion

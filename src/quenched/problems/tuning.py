@@ -79,7 +79,8 @@ def tune(problem, parameter: str, minimize: str, between=None, points: int = 17,
 
 def _solutions(problems, options):
     """In one program where the start is a name, one by one where it is overlaps."""
-    from .base import SolveWarning, solve_many
+    from .base import SolveWarning
+    from .many import solve_many
 
     if isinstance(options.get("init", ""), str):
         return solve_many(problems, **options)
