@@ -14,9 +14,9 @@ CAPTION = (
     "The target is a random network of two hidden layers, activation tanh(2x), of known architecture and unknown weights. Left: "
     "its real outputs are learnt. The Bayes-optimal error (thick) is that of ridge regression at its best weight decay; ridge "
     "at others peaks at n = d, and random features of width 3d at their best weight decay stay above. Right: only the sign is "
-    "seen. Logistic regression is nearly optimal; the square loss with little weight decay is not. Dashed: what n ~ d samples "
-    "never teach. Points: Gaussian processes (left) and expectation propagation (right) with the network's own kernel, on data "
-    "of actual networks."
+    "seen. Logistic regression (full size only) is nearly optimal; the square loss with little weight decay is not. Dashed: what "
+    "n ~ d samples never teach. Points: Gaussian processes (left) and expectation propagation (right) with the network's own "
+    "kernel, on data of actual networks."
 )
 REFERENCES = ("H. Cui, F. Krzakala, L. Zdeborova (2023), arXiv:2302.00375",)
 OBSERVABLES = ("test_mse", "test_error")

@@ -11,8 +11,8 @@ from .check import in_standard_errors
 
 TITLE = "Losses on the labels of a linear teacher"
 CAPTION = (
-    "Probability of a wrong label against the number of samples per dimension, for least squares, logistic regression "
-    "and the hinge loss, trained on y = sign(w_*.x) with a small penalty. Lines solve the saddle-point equations; "
+    "Probability of a wrong label against the number of samples per dimension, for logistic regression, the hinge loss and, at "
+    "full size, least squares, trained on y = sign(w_*.x) with a small penalty. Lines solve the saddle-point equations; "
     "points are models trained on fresh samples."
 )
 OBSERVABLE, LOSSES = "test_error", ["square", "logistic", "hinge"]

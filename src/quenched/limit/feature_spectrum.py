@@ -25,7 +25,7 @@ _STEPS, _TOL = 12, 1e-12
 _SEEN = 1e-5
 _BALANCED = 0.97, 1.2  # samples over features between which there is a hard edge, or one close to zero
 _CHUNK = 64  # points that are computed at once
-_SCAN = 100
+_SCAN = 100  # points that look for the support, and as many again
 
 
 class _State(NamedTuple):

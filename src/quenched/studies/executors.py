@@ -123,7 +123,12 @@ def results_of_families(families: Iterable[dict], count: int | None = None, flag
     def begin(family, pool):
         name = next(iter(family))
         call = family.pop(name)
-        lanes[pool.submit(*call)] = name, call, family, pool
+        try:
+            future = pool.submit(*call)
+        except BrokenExecutor:  # it died while it waited
+            pool = processes(1, flags)
+            future = pool.submit(*call)
+        lanes[future] = name, call, family, pool
 
     try:
         for _ in range(min(count or os.cpu_count() or 1, len(waiting))):
