@@ -339,13 +339,18 @@ def test_processes_give_the_same_bits(whole):
 
 
 _SCRIPT = """
-import sys, numpy as np, quenched as qn
+import sys, time, numpy as np, quenched as qn
 ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
 over = {{"weight_decay": np.geomspace(0.01, 1.0, 10), "alpha": np.geomspace(0.2, 20.0, 20)}}
+stop = int(sys.argv[2])  # as good as done: wait to be killed
+def report(done, total, what):
+    print(done, flush=True)
+    while done >= stop:
+        time.sleep(1.0)
 if __name__ == "__main__":
     qn.sweep(
         ridge, over, {{"dim": 120, "seeds": 4, "every": {{"weight_decay": 5, "alpha": 2}}}}, store=sys.argv[1],
-        executor={executor!r}, progress=lambda done, total, what: print(done, flush=True),
+        executor={executor!r}, progress=report,
     )
 """
 
@@ -356,22 +361,29 @@ def test_killed_ten_times_nothing_is_lost_and_the_bits_are_the_same(tmp_path, ex
     """200 points and 20 simulated ones, killed by SIGKILL at random moments."""
     script = tmp_path / "study.py"
     script.write_text(_SCRIPT.format(executor=executor))
-    command = [sys.executable, str(script)]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+
+    def command(store, stop):
+        return [sys.executable, str(script), str(tmp_path / store), str(stop)]
+
+    def run(store):
+        return subprocess.run(command(store, 1000), check=True, env=environment, capture_output=True, text=True).stdout.split()
+
+    run("whole")
+    stop = 240  # of 280: a start beyond it stores one task more (4 seeds at most), then waits to be killed
     rng, reported = np.random.default_rng(7), 0
     for left in range(10, 0, -1):
-        with subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        with subprocess.Popen(command("killed", stop), stdout=subprocess.PIPE, text=True, env=environment) as process:
             begun = int(process.stdout.readline())  # what the store held
             assert reported <= begun < 280
-            lines, target = [begun], begun + int(rng.integers(1, max(2, 2 * (270 - begun) // left)))
-            while lines[-1] < min(target, 270):
+            lines, target = [begun], begun + int(rng.integers(1, max(2, 2 * (stop - begun) // left)))
+            while lines[-1] < min(target, stop):
                 lines.append(int(process.stdout.readline()))
             time.sleep(rng.uniform(0.0, 0.05))
             process.kill()
             reported = max([*lines, *map(int, process.stdout.read().split())])
-    last = subprocess.run([*command, str(tmp_path / "killed")], check=True, env=environment, capture_output=True, text=True)
-    assert int(last.stdout.split()[0]) >= reported
+        assert process.returncode == -signal.SIGKILL
+    assert int(run("killed")[0]) >= reported
     xr.testing.assert_identical(opened(tmp_path / "killed"), opened(tmp_path / "whole"))
 
 
