@@ -16,6 +16,8 @@ from .parts import Parts
 
 #: The iteration has stalled after so many steps in which the smallest residual fell by less than two per cent.
 PATIENCE = 40
+#: So often may the residual rise again, tenfold, after it fell: from an unstable fixed point to the next, not for ever in a cycle.
+RISES = 4
 #: Below this relative eigenvalue a covariance of the fields counts as singular.
 SINGULAR = 1e-10
 
@@ -194,6 +196,8 @@ class _State(NamedTuple):
     count: Any
     lost: Any
     stale: Any  # steps since the residual fell
+    rises: Any  # how often it rose again
+    rising: Any
     finer: Any  # one update at the end by the finer rule, once the end is checked
     checked: Any
 
@@ -347,12 +351,15 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
         damping = jnp.where(drifts, 0.5 * (0.9 + damping), damping)
         at = jax.tree.map(lambda new, old: jnp.where(accept, new, old), there, at)
         # falling, or on the way from an unstable point to another one
-        news = (at.residual < 0.98 * state.best.residual) | (at.residual > 10.0 * state.best.residual)
+        falls, far = at.residual < 0.98 * state.best.residual, at.residual > 10.0 * state.best.residual
+        rises = state.rises + (far & ~state.rising)
+        news = falls | (far & (rises <= RISES))
         best = jax.tree.map(lambda new, old: jnp.where(news, new, old), at, state.best)
         stale = jnp.where(news, 0, state.stale + 1)
         return state._replace(
-            at=at, best=best, damping=damping, wait=wait, count=state.count + 1, lost=damping > 0.9999, stale=stale
-        )
+            at=at, best=best, damping=damping, wait=wait, count=state.count + 1, lost=damping > 0.9999, stale=stale,
+            rises=rises, rising=jnp.where(news, far, state.rising),
+        )  # fmt: skip
 
     def going(state):
         hidden = jnp.array(False)
@@ -365,8 +372,8 @@ def iterate(model: Model, start: Unknowns, quadrature, solver: Solver, singular:
 
     infinite = jnp.asarray(jnp.inf, flat.dtype)
     at = _Point(flat, flat, infinite, jnp.zeros((flat.size, flat.size), flat.dtype), jnp.asarray(False), nothing)
-    damping, no = jnp.asarray(solver.damping, flat.dtype), jnp.asarray(False)
-    state = _State(at, at, damping, first_newton, jnp.asarray(0), no, jnp.asarray(0), jnp.full_like(flat, jnp.nan), no)
+    damping, zero, no = jnp.asarray(solver.damping, flat.dtype), jnp.asarray(0), jnp.asarray(False)
+    state = _State(at, at, damping, first_newton, zero, no, zero, zero, no, jnp.full_like(flat, jnp.nan), no)
     state = jax.lax.while_loop(going, body, state)
     # a cycle is left where its residual is smallest
     stalled = (state.stale >= PATIENCE + first_newton) & ~converged(state)

@@ -20,6 +20,8 @@ from .saddle import SINGULAR, SOLVER, Solver, Unknowns
 
 #: A residual that stops falling below this size is a cycle about a fixed point, which no other start would avoid.
 CYCLE = 1e-2
+#: Steps on a finer rule from a solution on the coarser one: Newton's method takes two to five of them, or there is a cycle.
+REFINING = 12
 #: A weight decay at which solves are easy, where losses and data are of order one.
 EASY = 0.1
 
@@ -162,7 +164,9 @@ def solve(
             else:
                 break
             # a finer rule starts where it will end: Newton's method first
-            start, solver = end.unknowns, solver._replace(warmup=-solver.max_steps)
+            few = good is not None and averages.dimension > 1  # where steps are dear
+            most = min(solver.max_steps, REFINING) if few else solver.max_steps
+            start, solver = end.unknowns, solver._replace(warmup=-solver.max_steps, max_steps=most)
     # a finer rule that failed, or one that is no better, is not what was asked for
     if good is not None and not (end.residual <= solver.tol and end.quadrature_error <= max(tol, good[0].quadrature_error)):
         end, level = good
