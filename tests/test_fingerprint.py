@@ -1,6 +1,7 @@
 """Two parameters have one fingerprint if and only if they hold the same things, in every process."""
 
 import functools
+import importlib.util
 import subprocess
 import sys
 
@@ -39,6 +40,20 @@ DISTINCT = {
     "other closure": made(2.0, "f = (lambda a: lambda x: a * x)(2.0)"),
     "inner": made(2.0, "f = lambda x: [1.0 for _ in x]"), "other inner": made(2.0, "f = lambda x: [2.0 for _ in x]"),
     "recursive": made(2.0, "def f(x): return f(x - 1)"),
+    "class": made(2.0, "class f:\n    def __call__(self, x): return x"),
+    "edited class": made(2.0, "class f:\n    def __call__(self, x): return 2 * x"),
+    "attribute": made(2.0, "class f:\n    w = 2.0\n    def __call__(self, x): return x"),
+    "instance": made(2.0, "class C:\n    def __call__(self, x): return x\nf = C()"),
+    "edited instance": made(2.0, "class C:\n    def __call__(self, x): return 2 * x\nf = C()"),
+    "property": made(2.0, "class f:\n    @property\n    def a(self): return 1"),
+    "edited property": made(2.0, "class f:\n    @property\n    def a(self): return 2"),
+    "of a class": made(2.0, "class C: w = 1.0\nf = lambda x: C.w * x"),
+    "of an edited class": made(2.0, "class C: w = 2.0\nf = lambda x: C.w * x"),
+    "itself": made(2.0, "class f:\n    def copy(self): return f()"),
+    "dataclass": made(2.0, "import dataclasses\n@dataclasses.dataclass\nclass f:\n    a: float = 1.0"),
+    "other dataclass": made(2.0, "import dataclasses\n@dataclasses.dataclass\nclass f:\n    a: float = 2.0"),
+    "problem": made(2.0, "import quenched as qn\nclass f(qn.problems.PhaseRetrieval):\n    def _model(self): return 1"),
+    "edited problem": made(2.0, "import quenched as qn\nclass f(qn.problems.PhaseRetrieval):\n    def _model(self): return 2"),
 }  # fmt: skip
 
 
@@ -57,6 +72,25 @@ def test_equal_things_agree():
     before = fingerprint(problem)
     _ = problem.model  # what is computed on the way is no parameter
     assert fingerprint(problem) == before == fingerprint(problem.replace(alpha=1.0)) != fingerprint(problem.replace(alpha=2.0))
+
+
+def test_what_a_function_reads_from_a_module_counts(tmp_path, monkeypatch):
+    """Edited between two runs: a function and a number in a module of the user's own."""
+    prints = []
+    texts = "W = 1.0\ndef base(x): return x", "W = 10.0\ndef base(x): return x", "W = 1.0\ndef base(x): return 2 * x"
+    for text in (*texts, texts[0] + "\nother = 3"):
+        path = tmp_path / f"{len(prints)}" / "mine.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("mine", path)
+        mine = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "mine", mine)
+        spec.loader.exec_module(mine)
+        space = {"__name__": "__main__", "mine": mine}
+        exec("f = lambda x: mine.base(x)\ng = lambda x: mine.W * x", space)
+        prints.append((fingerprint(space["f"]), fingerprint(space["g"])))
+    f, g = zip(*prints, strict=True)
+    assert f[0] == f[1] == f[3] != f[2] and g[0] == g[2] == g[3] != g[1]
 
 
 def test_another_process_agrees():

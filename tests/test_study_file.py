@@ -55,6 +55,22 @@ def test_laws_are_stated_by_their_arguments(tmp_path):
     assert study_file.read(path)["problem"].law.prob.tolist() == [0.5, 0.5]
 
 
+def test_laws_that_lack_an_argument(tmp_path):
+    path = tmp_path / "mixture.toml"
+    path.write_text('problem = "MixtureClassification"\n[parameters]\nloss = "square"\nalpha = 1.0\nlaw = { means = [[1.0]] }\n'
+                    "[over]\nweight_decay = [0.1]\n")  # fmt: skip
+    with pytest.raises(ValueError, match="law must hold the arguments of quenched.laws.mixture: .* 'weights'"):
+        study_file.read(path)
+
+
+@pytest.mark.parametrize(("simulate", "sentence"), [("seeds = 2", "simulate must hold 'dim'"), ("dim = 30\nfoo = 2", "got 'foo'")])
+def test_experiments_that_cannot_be_made(tmp_path, capsys, simulate, sentence):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.partition("[simulate]")[0] + f"[simulate]\n{simulate}\n")
+    assert cli.main(["sweep", str(path)]) == cli.BAD_INPUT
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -62,7 +78,12 @@ def test_laws_are_stated_by_their_arguments(tmp_path):
         ('"GeneralizedLinear"', '"GeneralisedLinear"', "no problem is called 'GeneralisedLinear'; did you mean GeneralizedLinear"),
         ('problem = "GeneralizedLinear"', "", "must hold 'problem', got parameters, over, simulate"),
         ("[over]", "[ever]", "a key must be one of 'problem', .*got 'ever'"),
-        ("geomspace", "logspace", "over.alpha must be a list, or linspace or geomspace"),
+        ("geomspace", "logspace", "over.alpha must be a list of numbers or words, or linspace or geomspace"),
+        ("{ geomspace = [0.5, 8.0, 5] }", "0.5", "over.alpha must be a list of numbers or words, .* got 0.5"),
+        ("{ geomspace = [0.5, 8.0, 5] }", "[2020-01-01]", "over.alpha must be a list of numbers or words"),
+        ("problem =", "store = 3\nproblem =", "store must be a word, got 3"),
+        ("[over]", "[solve]\nstore = 'x'\n[over]", r"a key of \[solve\] must be one of 'init', 'tol', .* got 'store'"),
+        ("noise", "law = { means = [1] }\nnoise", "GeneralizedLinear takes loss"),
         ("8.0, 5]", "8.0]", r"over.alpha: geomspace must be \[first, last, how many\]"),
         ("[0.5,", "[-0.5,", "over.alpha: geomspace must lie between positive numbers"),
         ("[0.5, 8.0, 5]", '["a", 8.0, 5]', "over.alpha: geomspace must be"),

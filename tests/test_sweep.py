@@ -65,7 +65,7 @@ def test_a_sweep_survives_netcdf(curve, tmp_path):
 @pytest.mark.slow
 def test_points_that_fail_are_marked_listed_and_warned_of_once(ridge):
     logistic = qn.problems.GeneralizedLinear("logistic", "sign", alpha=1.0, weight_decay=0.1)
-    with pytest.warns(UserWarning, match="2 points failed: alpha=0.5: not converged") as caught:
+    with pytest.warns(UserWarning, match="2 failures: alpha=0.5: not converged") as caught:
         data = qn.sweep(logistic, {"alpha": [0.5, 2.0]}, max_steps=1)
     assert len(caught) == 1
     assert not data["converged"].any() and not data["trusted"].any()
@@ -83,7 +83,7 @@ class Refusing(qn.problems.GeneralizedLinear):
 
 def test_a_point_that_refuses_does_not_stop_the_sweep():
     problem = Refusing("square", "linear", alpha=1.0, weight_decay=0.1)
-    with pytest.warns(UserWarning, match="1 points failed: alpha=0.5: alpha is too small"):
+    with pytest.warns(UserWarning, match="1 failure: alpha=0.5: alpha is too small"):
         data = qn.sweep(problem, {"alpha": [0.5, 2.0]})
     assert np.isnan(data["test_mse"].values).tolist() == [True, False]
     assert data["trusted"].values.tolist() == [False, True]

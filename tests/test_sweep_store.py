@@ -105,7 +105,7 @@ def test_shards_make_the_whole(whole, tmp_path):
     assert (part["status"] == "not computed").any()
     merged = qn.sweep(RIDGE, OVER, SIMULATE, store=tmp_path / "all", merge=[tmp_path / "part0", tmp_path / "part1"])
     xr.testing.assert_identical(merged, whole)
-    with pytest.raises(ValueError, match="store holds another study: noise is there 0.1, here 0.2"):
+    with pytest.raises(ValueError, match="merge names another study: noise is there 0.1, here 0.2"):
         qn.sweep(RIDGE.replace(noise=0.2), OVER, store=tmp_path / "new", merge=tmp_path / "all")
 
 
@@ -147,7 +147,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
 
 
-def test_along_a_branch_each_solution_starts_from_the_one_before(counted, tmp_path):
+def test_along_a_branch_each_solution_starts_from_the_one_before(tmp_path):
     committee = qn.problems.GeneralizedLinear("logistic", "sign", alpha=1.0, weight_decay=0.1)
     over = {"alpha": [1.0, 1.5, 2.0, 2.5]}
     found = qn.problems.follow(committee, "alpha", over["alpha"], "uninformed")
@@ -161,11 +161,14 @@ def test_along_a_branch_each_solution_starts_from_the_one_before(counted, tmp_pa
     with pytest.raises(Stop):
         qn.sweep(committee, over, along="alpha", init="uninformed", store=tmp_path, progress=stop)
     xr.testing.assert_identical(qn.sweep(committee, over, along="alpha", init="uninformed", store=tmp_path), data)
-    with pytest.raises(ValueError, match="grid is there"):  # the way matters
-        qn.sweep(committee, {"alpha": [1.0, 2.0]}, along="alpha", init="uninformed", store=tmp_path)
-
-
-SLEEPY = [True]
+    longer, begun = {"alpha": [*over["alpha"], 3.0]}, []  # what was solved stays, and is gone on from
+    progress = lambda done, total, what: begun.append(done)  # noqa: E731
+    more = qn.sweep(committee, longer, along="alpha", init="uninformed", store=tmp_path, progress=progress)
+    assert begun[0] == 4
+    xr.testing.assert_identical(more, qn.sweep(committee, longer, along="alpha", init="uninformed"))
+    other = {"alpha": [1.0, 2.0]}  # the way matters
+    again = qn.sweep(committee, other, along="alpha", init="uninformed", store=tmp_path)
+    xr.testing.assert_identical(again, qn.sweep(committee, other, along="alpha", init="uninformed"))
 
 
 class Moody(qn.problems.GeneralizedLinear):
@@ -181,17 +184,18 @@ class Moody(qn.problems.GeneralizedLinear):
             raise ValueError("seed 1 is refused")
         if self.alpha == 3.0:
             raise MemoryError("no room")
-        if self.alpha == 4.0 and SLEEPY:
+        if self.alpha == 4.0 and "SLEEPY" in os.environ:
             time.sleep(8.0)
         return super().simulate(dim, seeds, **options)
 
 
-def test_failures_are_recorded_with_their_reason_and_end_nothing(tmp_path):
+def test_failures_are_recorded_with_their_reason_and_end_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLEEPY", "yes")
     moody = Moody("square", "linear", alpha=1.0, weight_decay=0.1)
     over, trials = {"alpha": [1.0, 2.0, 3.0, 4.0, 5.0]}, {"dim": 20, "seeds": 2, "n_jobs": 1}
 
     def failed(simulate, **options):
-        with pytest.warns(UserWarning, match="points failed"):
+        with pytest.warns(UserWarning, match="failures?: "):
             data = qn.sweep(moody, over, simulate, store=tmp_path, **options)
         return data, data.attrs["failed"].splitlines()
 
@@ -206,7 +210,7 @@ def test_failures_are_recorded_with_their_reason_and_end_nothing(tmp_path):
         "alpha=4: simulation, seed 1: OutOfTime: took more than the time limit of 2.5 s",
     ]
     assert data["trials"].values.tolist() == [2, 1, 0, 0, 2] and data["trusted"].values.tolist() == [False, True, True, True, True]
-    SLEEPY.clear()
+    monkeypatch.delenv("SLEEPY")
     data, lines = failed(trials)  # it would take less time; what may have been an accident is tried again
     assert len(lines) == 4 and data["trials"].values.tolist() == [2, 1, 0, 2, 2]
 
@@ -226,7 +230,7 @@ def test_a_point_that_takes_too_long_does_not_take_its_neighbours_along(monkeypa
         return solve(problems, options)
 
     monkeypatch.setattr(tasks, "solve_block", slow)
-    with pytest.warns(UserWarning, match="points failed"):
+    with pytest.warns(UserWarning, match="failures?: "):
         data = qn.sweep(RIDGE, {"alpha": [1.0, 2.0, 3.0]}, time_limit=2.0)
     assert data.attrs["failed"] == "alpha=2: OutOfTime: took more than the time limit of 2 s"
     assert data["test_mse"][[0, 2]].values.tolist() == expected["test_mse"][[0, 2]].values.tolist()
@@ -235,10 +239,11 @@ def test_a_point_that_takes_too_long_does_not_take_its_neighbours_along(monkeypa
 
 def test_a_store_gives_back_arrays_of_every_shape(tmp_path):
     """A point of one unit has a number where a point of two has a matrix."""
-    kept = store.Store(tmp_path, {"manifest": {}})
+    manifests = {"manifest": {}, "theory": {}}
+    kept = store.Store(tmp_path, manifests)
     values = {"a": {"q": np.array(1.0), "none": np.zeros((0, 2))}, "b": {"q": np.array([[2.0, np.nan], [4.0, 5.0]])}, "c": {}}
     kept.add([Solved(name, held, "fine", "") for name, held in values.items()])
-    back = store.Store(tmp_path, {"manifest": {}}).solved
+    back = store.Store(tmp_path, manifests).solved
     for name, held in values.items():
         assert back[name].values.keys() == held.keys()
         for key, array in held.items():
@@ -263,7 +268,7 @@ def test_lines_go_on_in_another_store_from_where_they_were(tmp_path):
 
 def test_arguments_that_no_trial_understands_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no trial of the sweep could be computed; the first: alpha=1: .*dim must be"):
-        qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, {"dim": 0})
+        qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, {"dim": 0}, solve=False)
     with pytest.raises(ValueError, match=r"simulate\['seeds'\] must differ from each other, got \[1, 1\]"):
         qn.sweep(RIDGE, {"alpha": [1.0]}, {"dim": 20, "seeds": [1, 1]})
 
@@ -279,6 +284,92 @@ def test_experiments_alone(whole):
     assert "test_mse" not in data and "converged" not in data
     with pytest.raises(ValueError, match="simulate must be given where solve is False"):
         qn.sweep(RIDGE, OVER, solve=False)
+
+
+def test_only_what_is_checked_is_taken_in(tmp_path):
+    """Trials of another size, solutions of another tolerance: a sweep that has no use for them does not pass them on."""
+    qn.sweep(RIDGE, {"alpha": [1.0]}, {"dim": 10, "seeds": 2}, store=tmp_path / "small")
+    qn.sweep(RIDGE, {"alpha": [1.0]}, store=tmp_path / "theory", merge=tmp_path / "small")
+    trials = {"dim": 60, "seeds": 2}
+    fresh = qn.sweep(RIDGE, {"alpha": [1.0]}, trials)
+    xr.testing.assert_identical(qn.sweep(RIDGE, {"alpha": [1.0]}, trials, store=tmp_path / "theory"), fresh)
+    qn.sweep(RIDGE, {"alpha": [1.0]}, tol=0.5, store=tmp_path / "rough")
+    alone = qn.sweep(RIDGE, {"alpha": [1.0]}, trials, solve=False, store=tmp_path / "trials", merge=tmp_path / "rough")
+    assert not any(name.endswith("_deviation") for name in alone)
+    xr.testing.assert_identical(qn.sweep(RIDGE, {"alpha": [1.0]}, trials, store=tmp_path / "trials"), fresh)
+
+
+def test_what_could_not_be_done_does_not_decide_what_a_store_is_for(tmp_path):
+    wrong = (({"dim": 20, "sedes": 2}, TypeError), ({"dim": "20"}, ValueError), ({"dim": 20, "init": "x"}, ValueError))
+    for simulate, error in wrong:
+        with pytest.raises(error):
+            qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, simulate, solve=False, store=tmp_path)
+    data = qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, {"dim": 20, "seeds": 2}, solve=False, store=tmp_path)
+    assert data["trials"].values.tolist() == [2, 2]
+
+
+def test_theory_stays_where_no_trial_is_made(tmp_path):
+    with pytest.warns(UserWarning, match="2 failures: alpha=1: simulation: 1 of 1 trials were left out: .*dim must be"):
+        data = qn.sweep(RIDGE, {"alpha": [1.0, 2.0]}, {"dim": 0, "seeds": 1})
+    assert data["trusted"].all() and (data["trials"] == 0).all()
+
+
+def test_the_part_of_a_shard_may_fail(tmp_path):
+    moody = Moody("square", "linear", alpha=1.0, weight_decay=0.1)
+    with pytest.warns(UserWarning, match="1 failure: alpha=1: KeyError"):
+        data = qn.sweep(moody, {"alpha": [1.0, 2.0]}, store=tmp_path, shard=(1, 2))
+    assert not data["converged"].any()
+
+
+def test_the_last_of_several_processes_publishes_all_points(tmp_path, monkeypatch):
+    """Two shards on one store, the second begins and ends within the first."""
+    monkeypatch.setattr(tasks, "BLOCK", 0.5)
+
+    def progress(done, total, what):
+        if done == 1:
+            qn.sweep(RIDGE, OVER, store=tmp_path, shard=(2, 2))
+
+    first = qn.sweep(RIDGE, OVER, store=tmp_path, shard=(1, 2), progress=progress)
+    both = qn.sweep(RIDGE, OVER)
+    xr.testing.assert_identical(first, both)
+    xr.testing.assert_identical(opened(tmp_path), both)
+
+
+def test_damaged_files_are_left_aside(whole, tmp_path):
+    qn.sweep(RIDGE, OVER, SIMULATE, store=tmp_path)
+    files = sorted((tmp_path / "points").glob("*.npz"))
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    files[-1].write_bytes(b"")
+    np.savez(tmp_path / "points" / "foreign.npz", a=np.zeros(2))
+    with pytest.warns(UserWarning, match=r"npz cannot be read \(.*\), and is left aside") as caught:
+        data = qn.sweep(RIDGE, OVER, SIMULATE, store=tmp_path)
+    assert len([w for w in caught if "left aside" in str(w.message)]) == 3
+    xr.testing.assert_identical(data, whole)
+
+
+def test_the_same_numbers_written_otherwise(counted, tmp_path):
+    qn.sweep(RIDGE, {"alpha": [1, 2]}, {"dim": 20, "seeds": 2}, store=tmp_path, tol=1e-9)
+    again = {"dim": np.int64(20), "seeds": 2}
+    qn.sweep(RIDGE, {"alpha": np.array([1.0, 2.0, 2.5])}, again, store=tmp_path, tol=np.float64(1e-9))
+    assert counted == {"theory": 3, "trials": 6}
+
+
+def test_words_and_truth_values_of_any_kind(tmp_path):
+    made = qn.sweep(RIDGE, {"intercept": [False, True]}, store=tmp_path)
+    assert made["intercept"].dtype == bool and made["trusted"].all()
+    assert opened(tmp_path)["intercept"].values.tolist() == [False, True]
+    words = qn.sweep(RIDGE, {"loss": np.array(["square", "huber"], dtype=object)})
+    assert words["loss"].values.tolist() == ["square", "huber"]
+
+
+def test_a_file_system_without_links(monkeypatch, tmp_path):
+    def refuse(*names):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    qn.sweep(RIDGE, {"alpha": [1.0]}, store=tmp_path)
+    with pytest.raises(ValueError, match="another study"):
+        qn.sweep(RIDGE.replace(noise=0.3), {"alpha": [1.0]}, store=tmp_path)
 
 
 @pytest.mark.parametrize(

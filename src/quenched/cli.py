@@ -48,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
             if rest:
                 raise ValueError(f"quenched {arguments.command} does not take {rest[0]!r}; see --help")
             return arguments.run(arguments)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, TypeError) as error:
+            from quenched.numerics.check import UnknownName
+
+            if isinstance(error, TypeError) and not isinstance(error, UnknownName):
+                raise
             print(f"quenched: {error}", file=sys.stderr)
             return BAD_INPUT
         except KeyboardInterrupt:

@@ -170,6 +170,7 @@ def draw(name: str, out="quenched-explorers", *, quick: bool = True, progress=No
     ``ValueError`` for a name that is none of :data:`EXPLORERS`.
     """
     made = EXPLORERS[check.choice("name", name, EXPLORERS)]
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)  # or say now that there is no such place
     data = made.study(quick, progress)
     return plotting.explorer(data, list(made.sliders), pathlib.Path(out) / f"{name}.html", y=list(made.y), title=made.title)
 

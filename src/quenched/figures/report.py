@@ -132,6 +132,7 @@ def write(out, sections: dict[str, Section], names, quick: bool, seconds: float)
 def draw(name: str, out, *, quick: bool = True, progress=None):
     """One figure, by its name with dashes: its PNG and CSV in ``out``; returns the picture's path and the :class:`Check`."""
     module = _module(name)
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)  # or say now that there is no such place
     data = module.study(quick, _headed(progress, name))
     picture, _ = _draw(module, data, name, out)
     return picture, module.check(data)

@@ -77,18 +77,22 @@ def choice(name: str, value, options):
     return value
 
 
+class UnknownName(TypeError):
+    """An argument that a function does not take."""
+
+
 def names(what: str, given, allowed) -> None:
-    """TypeError for an argument ``what`` does not take, with the ones it does and the one that may have been meant.
+    """:class:`UnknownName` for an argument ``what`` does not take, with the ones it does and the one that may have been meant.
 
     >>> names("solve", {"tolerance": 1e-8}, ("init", "tol"))
     Traceback (most recent call last):
     ...
-    TypeError: solve takes init, tol, got 'tolerance' (did you mean 'tol'?)
+    quenched.numerics.check.UnknownName: solve takes init, tol, got 'tolerance' (did you mean 'tol'?)
     """
     for name in given:
         if name not in allowed:
             near = difflib.get_close_matches(str(name), allowed, 1, 0.5)
-            raise TypeError(f"{what} takes {', '.join(allowed)}, got {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}")
+            raise UnknownName(f"{what} takes {', '.join(allowed)}, got {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}")
 
 
 def keywords(*functions, without=()) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import os
 import pathlib
 
 import numpy as np
@@ -55,6 +56,8 @@ def explorer(dataset, sliders=None, path="explorer.html", *, x: str | None = Non
     >>> path.name, path.stat().st_size < 2_000_000
     ('ridge.html', True)
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"path must be where the page goes, got {path!r}")
     contents = page_data(dataset, sliders, x=x, y=y, title=title)
     text = page(contents["title"], _body(contents), "explorer.js")
     size = len(text.encode())
@@ -84,6 +87,10 @@ def page_data(dataset, sliders=None, *, x=None, y=None, title=None) -> dict:
     numeric = [name for name in over if dataset[name].dtype.kind in "iuf"]
     if isinstance(sliders, str):
         sliders = [sliders]
+    if sliders is not None:
+        sliders = list(check.listed("sliders", sliders))
+    if title is not None and not isinstance(title, str):
+        raise ValueError(f"title must be a text, got {title!r}")
     for name in sliders or ():
         check.choice("sliders", name, over)
     if x is not None:
@@ -100,9 +107,10 @@ def page_data(dataset, sliders=None, *, x=None, y=None, title=None) -> dict:
     sliders = [name for name in over if name != x] if sliders is None else list(dict.fromkeys(sliders))
     known = _observables(dataset, over)
     if y is None:
-        measured = [name for name in known if f"{name}_mean" in dataset]
-        y = sorted(measured or known, key=lambda name: not name.startswith("test_"))
-    y = [y] if isinstance(y, str) else list(y)
+        seen = [name for name in known if any(np.isfinite(dataset[n]).any() for n in (name, f"{name}_mean") if n in dataset)]
+        measured = [name for name in seen if f"{name}_mean" in dataset]
+        y = sorted(measured or seen, key=lambda name: not name.startswith("test_"))
+    y = [y] if isinstance(y, str) else list(check.listed("y", y))
     for name in y:
         check.choice("y", name, known)
     if not y:

@@ -52,5 +52,13 @@ def stated(cls: type, given: Mapping):
     if missing:
         raise ValueError(f"{cls.__name__} needs {', '.join(missing)}")
     makers = {"law": laws.mixture, "learner": laws.DeepNetwork, "target": laws.DeepNetwork}
-    made = {name: makers[name](**v) if name in makers and isinstance(v, Mapping) else v for name, v in given.items()}
-    return cls(**made)
+
+    def made(name, value):
+        if name not in makers or not isinstance(value, Mapping):
+            return value
+        try:
+            return makers[name](**value)
+        except TypeError as error:  # of the signature
+            raise ValueError(f"{name} must hold the arguments of quenched.laws.{makers[name].__name__}: {error}") from None
+
+    return cls(**{name: made(name, value) for name, value in given.items()})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import sys
 import sysconfig
 import types
 from collections.abc import Mapping
@@ -12,13 +14,17 @@ from collections.abc import Mapping
 import numpy as np
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_OURS = __name__.partition(".")[0]
+_OF_FIELDS = tuple(f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split())
+_WRAPPERS = (property, functools.cached_property, staticmethod, classmethod)
 
 
 def fingerprint(value) -> str:
     """A text of 32 hexadecimal digits for any parameter of a problem: numbers, arrays, words, laws, losses, functions.
 
-    Arrays count with all their entries; a function with its code, defaults and what it refers to, so that an edited loss is another
-    one; a function or class of a library counts by its name. The text is the same in every process of one version of Python.
+    Arrays count with all their entries; a function with its code, defaults and what it refers to, a class with its methods and
+    attributes, so that an edited loss is another one; functions and classes of a library count by their names. The text is the same
+    in every process of one version of Python.
 
     ``TypeError`` for what cannot be looked into, a generator or an open file.
 
@@ -35,6 +41,8 @@ def _feed(write, value, above) -> None:
     if any(value is seen for seen in above):
         return write(b"(cycle)")
     inside = functools.partial(_feed, write, above=[*above, value])
+    if isinstance(value, (np.number, np.bool_, np.str_)):
+        value = value.item()
     kind = type(value)
     if value is None or kind in (bool, int, float, complex, str, bytes):
         return write(f"({kind.__name__} {value!r})".encode())
@@ -46,6 +54,8 @@ def _feed(write, value, above) -> None:
         value = array.tolist()
     if isinstance(value, (types.FunctionType, types.MethodType)):
         return _function(write, value, inside)
+    if isinstance(value, type) and not _known(value):
+        return _class(write, value, inside)
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc)):
         return write(f"(named {_name(value)})".encode())
     if isinstance(value, types.CodeType):
@@ -53,6 +63,8 @@ def _feed(write, value, above) -> None:
         inside(value.co_consts)
         return write(b")")
     write(f"({_name(kind)} ".encode())
+    if not _known(kind):
+        inside(kind)
     if isinstance(value, Mapping):
         for key, item in sorted(value.items(), key=lambda pair: repr(pair[0])):
             inside(key), inside(item)
@@ -86,11 +98,50 @@ def _function(write, value, inside) -> None:
         inside(cell.cell_contents)
     if not _of_a_library(value):
         inside(value.__code__)
-        package = __name__.partition(".")[0]
-        if value.__module__ is None or value.__module__.partition(".")[0] != package:  # the version stands for our own
-            for name in sorted(_globals(value.__code__) & set(value.__globals__)):
-                inside((name, value.__globals__[name]))
+        if value.__module__ is None or value.__module__.partition(".")[0] != _OURS:  # the version stands for our own
+            _names_of(value.__globals__, _globals(value.__code__), inside, [])
     write(b")")
+
+
+def _names_of(space: dict, names: set[str], inside, above) -> None:
+    """What ``names`` stand for in the namespace of a module; of a module of the user's own, what they stand for there."""
+    for name in sorted(names & set(space)):
+        item = space[name]
+        inside((name, item))
+        if isinstance(item, types.ModuleType) and not _known(item) and item not in above:
+            _names_of(vars(item), names - {name}, inside, [*above, item])
+
+
+def _class(write, value, inside) -> None:
+    """A class that no library defines: its bases, and what it holds but for what Python itself puts there."""
+    write(f"(class {_name(value)} ".encode())
+    for base in value.__bases__:
+        inside(base)
+    made: tuple = ()  # from the fields of a dataclass
+    if "__dataclass_fields__" in vars(value):
+        fields = dataclasses.fields(value)
+        inside([(field.name, field.default, field.default_factory) for field in fields])
+        made = (*(field.name for field in fields), *_OF_FIELDS)
+    for name, item in sorted(vars(value).items()):
+        if name.startswith("__") and not isinstance(item, (types.FunctionType, *_WRAPPERS)):
+            continue
+        if isinstance(item, _WRAPPERS):
+            item = getattr(item, "fget", None) or getattr(item, "func", None) or getattr(item, "__func__", None)
+        if name in made and getattr(getattr(item, "__code__", None), "co_filename", "<string>") == "<string>":
+            continue
+        write(name.encode())
+        with contextlib.suppress(TypeError, ValueError):  # a lock, a slot, an empty cell: nothing that numbers depend on
+            inside(item)
+    write(b")")
+
+
+def _known(value) -> bool:
+    """Whether a class or module is of a library or of this package, where a name says what it is."""
+    module = value if isinstance(value, types.ModuleType) else sys.modules.get(value.__module__)
+    if module is None or module.__name__ == "__main__":
+        return False
+    file = getattr(module, "__file__", None)
+    return module.__name__.partition(".")[0] == _OURS or file is None or file.startswith(_LIBRARIES)
 
 
 def _globals(code) -> set[str]:

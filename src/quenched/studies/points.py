@@ -13,13 +13,16 @@ from .records import key
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The points of ``over``, parameter name -> values (1-d arrays of numbers or words); one dimension each, in this order."""
+    """The points of ``over``, parameter name -> values (1-d arrays, see :meth:`of`); one dimension each, in this order."""
 
     over: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, over: Mapping) -> Grid:
-        """``ValueError`` for anything but lists of distinct numbers or words."""
+        """``ValueError`` for anything but lists of distinct numbers, words or truth values."""
+        for name in over:
+            if not isinstance(name, str):
+                raise ValueError(f"over must name parameters, got {name!r}")
         grid = {name: _values(name, values) for name, values in over.items()}
         if not grid:
             raise ValueError("over must name at least one parameter, got none")
@@ -63,7 +66,7 @@ class Grid:
     def _strides(self, every) -> list[int]:
         if not isinstance(every, Mapping):
             every = check.integer("every", every)
-            return [1 if values.dtype.kind == "U" else every for values in self.over.values()]
+            return [1 if values.dtype.kind in "Ub" else every for values in self.over.values()]
         for name in every:
             check.choice("every", name, self.names)
         return [check.integer(f"every[{name!r}]", every.get(name, 1)) for name in self.names]
@@ -83,8 +86,13 @@ def part(items: list, shard) -> list:
 
 
 def _values(name: str, values) -> np.ndarray:
-    array = np.asarray(values)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iufU":
+    try:
+        array = np.asarray(values)
+    except ValueError:  # of lists of several lengths
+        array = np.empty(0)
+    if array.dtype.kind in "OT" and array.size and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(str)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iufUb":
         raise ValueError(f"over[{name!r}] must be a list of numbers or of words, got {values!r}")
     if len(np.unique(array)) < array.size:
         raise ValueError(f"over[{name!r}] must hold each value once, got {array.tolist()}")

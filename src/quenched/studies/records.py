@@ -55,8 +55,13 @@ class Trial:
 
 
 def key(point: dict) -> str:
-    """A point of a grid as a text that is the same for the same values, however they were written."""
-    return json.dumps({name: value.item() if isinstance(value, np.generic) else value for name, value in sorted(point.items())})
+    """A point of a grid as a text that is the same for the same values, however they were written: 1 is 1.0."""
+
+    def written(value):
+        value = value.item() if isinstance(value, np.generic) else value
+        return float(value) if type(value) is int and abs(value) < 2**53 else value
+
+    return json.dumps({name: written(value) for name, value in sorted(point.items())})
 
 
 def seed_key(seed) -> str:

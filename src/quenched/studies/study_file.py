@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..numerics import check
+from ..problems import solve_many
 from ..problems.catalogue import named, stated
 
 _KEYS = ("problem", "parameters", "over", "simulate", "solve", "store", "executor", "along", "time_limit")
@@ -53,6 +54,11 @@ def read(path) -> dict:
     for name in ("problem", "over"):
         if name not in content:
             raise ValueError(f"{path} must hold {name!r}, got {', '.join(content) or 'nothing'}")
+    for name in ("problem", "store"):
+        if not isinstance(content.get(name, ""), str):
+            raise ValueError(f"{path}: {name} must be a word, got {content[name]!r}")
+    for name in content.get("solve", {}):
+        check.choice(f"{path}: a key of [solve]", name, ("init", *check.keywords(solve_many, without=("progress",))))
     over = {name: _values(f"over.{name}", values) for name, values in content["over"].items()}
     first = {name: np.asarray(values)[0].item() for name, values in over.items() if np.size(values)}
     cls = named(content["problem"])
@@ -68,10 +74,12 @@ def read(path) -> dict:
 
 
 def _values(name: str, values):
-    if not isinstance(values, Mapping):
+    if isinstance(values, list) and all(isinstance(value, (bool, int, float, str)) for value in values):
         return values
-    if len(values) != 1 or next(iter(values)) not in _SPACES:
-        raise ValueError(f"{name} must be a list, or linspace or geomspace of [first, last, how many], got {dict(values)!r}")
+    if not isinstance(values, Mapping) or len(values) != 1 or next(iter(values)) not in _SPACES:
+        raise ValueError(
+            f"{name} must be a list of numbers or words, or linspace or geomspace of [first, last, how many], got {values!r}"
+        )
     ((kind, given),) = values.items()
     if not isinstance(given, list) or len(given) != 3:
         raise ValueError(f"{name}: {kind} must be [first, last, how many], got {given!r}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import math
 import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from ..numerics import check
 from ..problems.base import Problem, SolveError
@@ -42,7 +46,7 @@ def sweep(
     Parameters
     ----------
     problem : any problem; ``problem.replace(**point)`` states its neighbours.
-    over : parameter name -> values, numbers or words. One dimension of the result each, in this order.
+    over : parameter name -> values: numbers, words, or True and False. One dimension of the result each, in this order.
     simulate : arguments of ``problem.simulate`` (``dim``, ``seeds``, ...), or None for theory alone. One more key,
         ``every``, takes an experiment at every so-manieth value only: of the parameters that it names, ``{"alpha": 4}``,
         or, as a whole number, of all that are numbers (default 1).
@@ -55,6 +59,7 @@ def sweep(
         ``xarray.open_dataset(store / "data.nc")``.
     along : the parameter along which every solution starts from the nearest one before (in the order of its values, the first
         from ``init``), to stay on one branch; points where the branch has ended are marked. None: every point on its own.
+        Values that are added to a store later come after those that it holds; in another order, all is solved anew.
     time_limit : seconds of wall-clock time that one solve or one trial may take (``math.inf``: any); what takes longer is recorded
         as failed, and tried again by the next sweep on the store.
     shard : (k, n): only the k-th of n parts of the points, k from 1; for jobs on one ``store``, or on stores to ``merge``.
@@ -74,8 +79,8 @@ def sweep(
     Raises
     ------
     ValueError
-        If a name is not a parameter of the problem, a value is refused by it, no point could be computed, or the store holds
-        another study.
+        If a name is not a parameter of the problem, a value is refused by it, nothing at all could be computed, or the store
+        holds another study.
 
     Examples
     --------
@@ -92,12 +97,17 @@ def sweep(
             return sweep(problem, over, simulate, solve=solve, executor=executor, store=store, along=along, time_limit=time_limit,
                          shard=shard, merge=merge, progress=report, **options)  # fmt: skip
     study = _Study(problem, over, simulate, solve, along, options)
-    time_limit = check.positive("time_limit", time_limit)
-    report = check.function("progress", progress) or (lambda done, total, what: None)
+    if not (isinstance(time_limit, (float, np.floating)) and time_limit == math.inf):
+        time_limit = check.positive("time_limit", time_limit)
+    report = check.function("progress", progress or None) or (lambda done, total, what: None)
     run = executors.in_turn if executor is None else _runner(executor)
     part([], shard)  # refuses what is no shard before a store is made
+    others = [merge] if isinstance(merge, (str, pathlib.Path)) else check.listed("merge", () if merge is None else merge)
+    for name, path in [("store", store), *(("merge", other) for other in others)]:
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"{name} must be a directory's path, got {path!r}")
     kept = Store(store, study.manifests)
-    for other in [merge] if isinstance(merge, (str, pathlib.Path)) else merge:
+    for other in others:
         kept.merge(other)
     return _Run(study, kept, shard, time_limit, report).complete(run, seeds_at_a_time=None if executor is None else 1)
 
@@ -118,6 +128,7 @@ class _Study:
 
         known = ("over", "simulate", *check.keywords(sweep), "init", *check.keywords(solve_many))
         check.names("sweep", options, tuple(dict.fromkeys(known)))
+        _check_options(problem, options)
         self.problem, self.solve, self.along, self.options = problem, bool(solve), along, options
         self.grid = Grid.of(over)
         self.problems = {i: problem.replace(**self.grid.point(i)) for i in self.grid.indices}  # refuses bad values
@@ -128,6 +139,8 @@ class _Study:
             real_parameter(problem, along, "along")
         settings = dict(simulate or {})
         every, seeds = settings.pop("every", 1), settings.pop("seeds", 8)
+        if simulate is not None:
+            _check_settings(problem, simulate)
         self.settings = settings
         self.seeds: dict = {}
         if simulate is not None:
@@ -146,13 +159,13 @@ class _Study:
         from .. import __version__
 
         def described(parts):
-            return {name: {"value": table.plain(value), "fingerprint": fingerprint(value)} for name, value in parts.items()}
+            return {n: {"value": table.plain(value), "fingerprint": fingerprint(_number(value))} for n, value in parts.items()}
 
         fixed = {name: value for name, value in self.problem.parameters.items() if name not in self.grid.over}
         about = {"quenched": __version__, "problem": type(self.problem), "over": sorted(self.grid.over)}
         solver = dict(self.options)
         if self.along is not None:
-            solver |= {"along": self.along, "grid": {name: values.tolist() for name, values in self.grid.over.items()}}
+            solver["along"] = self.along
         experiment = {name: value for name, value in self.settings.items() if name not in _NO_MATTER}
         return {
             "manifest": described(about | fixed),
@@ -161,8 +174,46 @@ class _Study:
         }
 
 
+    @functools.cached_property
+    def keys(self) -> dict:
+        """Index -> what its solution depends on beside the manifests, as a text: the point, and the way there, if there is one."""
+        keys = {index: self.grid.key(index) for index in self.grid.indices}
+        if self.along is None:
+            return keys
+        ways = {}
+        for line in self.grid.lines(self.along):
+            for k, index in enumerate(line):
+                ways[index] = f"{keys[index]} {fingerprint([keys[i] for i in line[: k + 1]])}"
+        return ways
+
+
 #: Arguments of ``simulate`` on which no number depends.
 _NO_MATTER = ("n_jobs", "progress")
+
+
+def _number(value):
+    """Numbers as they compare: 1 is 1.0."""
+    return float(value) if isinstance(value, (int, np.number)) and not isinstance(value, (bool, np.complexfloating)) else value
+
+
+def _check_options(problem, options) -> None:
+    """Refuse options of the solver that no point could be solved with."""
+    from ..problems.base import engine_options
+
+    given = {"tol": 1e-8, "quadrature_tol": None, "damping": 0.2, "max_steps": 300}
+    engine_options(**{name: options.get(name, value) for name, value in given.items()})
+    if isinstance(options.get("init"), str) and problem._by_the_engine:
+        check.choice("init", options["init"], problem._named_starts)
+
+
+def _check_settings(problem, settings) -> None:
+    """Refuse arguments of ``simulate`` that no trial could be made with, as far as can be told."""
+    wanted = inspect.signature(problem.simulate).parameters.values()
+    missing = [p.name for p in wanted if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in settings]
+    if missing:
+        raise ValueError(f"simulate must hold {', '.join(map(repr, missing))}, got {check.brief(settings)}")
+    if settings.get("n_jobs") is not None:
+        check.integer("simulate['n_jobs']", settings["n_jobs"])
 
 
 class _Run:
@@ -173,13 +224,15 @@ class _Run:
         self.study, self.store, self.time_limit, self.report = study, store, time_limit, report
         lines = [] if not study.solve else [[i] for i in grid.indices] if study.along is None else grid.lines(study.along)
         lines = part(lines, shard)
-        self.lines = [line for line in lines if any(grid.key(i) not in store.solved for i in line)]
+        self.whole = shard is None
+        self.lines = [line for line in lines if any(study.keys[i] not in store.solved for i in line)]
         asked = {index: study.seeds[index] for index in part(list(study.seeds), shard)}
         self.missing = {
             index: [s for s in seeds if (grid.key(index), seed_key(s)) not in store.trials] for index, seeds in asked.items()
         }
         self.total = sum(map(len, lines)) + sum(map(len, asked.values()))
-        self.done = self.total - sum(map(len, self.lines)) - sum(map(len, self.missing.values()))
+        unsolved = sum(study.keys[i] not in store.solved for line in self.lines for i in line)
+        self.done = self.total - unsolved - sum(map(len, self.missing.values()))
         self.troubles: dict = {}  # index -> what happened there that the next sweep may not meet again
 
     def complete(self, run, seeds_at_a_time):
@@ -188,21 +241,28 @@ class _Run:
                 self._keep_trials(name, end)
             self.report(self.total, self.total, "done")
         finally:
-            data = self._dataset()
-            self.store.publish(lambda: data, now=True)
+            self.store.refresh()
+            more = True
+            while more:  # another process may have published before it knew of our points, or we before we knew of its
+                data = self._dataset()
+                self.store.publish(lambda data=data: data, now=True)
+                more = self.store.refresh()
         failed = data.attrs["failed"].splitlines()
-        tried = {"point": (self.lines, self.store.solved), "trial": (any(self.missing.values()), self.store.trials)}
-        for what, (begun, records) in tried.items():
-            if failed and begun and not any(record.values for record in records.values()):
-                raise ValueError(f"no {what} of the sweep could be computed; the first: {failed[0]}")
+        computed = any(record.values for record in [*self.store.solved.values(), *self.store.trials.values()])
+        if failed and self.whole and not computed:
+            what = "point" if self.lines else "trial"
+            raise ValueError(f"no {what} of the sweep could be computed; the first: {failed[0]}")
         if failed:
             more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-            warnings.warn(f"{len(failed)} points failed: {'; '.join(failed[:3])}{more}", stacklevel=3)
+            count = f"{len(failed)} failures" if len(failed) > 1 else "1 failure"
+            warnings.warn(f"{count}: {'; '.join(failed[:3])}{more}", stacklevel=3)
         return data
 
     def _dataset(self):
-        seeds = {index: [seed_key(s) for s in seeds] for index, seeds in self.study.seeds.items()}
-        return table.dataset(self.study.grid, self.store, seeds, self.study.attributes, self.troubles, self.study.solve)
+        study = self.study
+        solved = {index: self.store.solved.get(key) for index, key in study.keys.items()}
+        seeds = {index: [seed_key(s) for s in seeds] for index, seeds in study.seeds.items()}
+        return table.dataset(study.grid, solved, self.store.trials, seeds, study.attributes, self.troubles, study.solve)
 
     def _keep(self, records, count: int, what: str) -> None:
         self.store.add(records)
@@ -240,13 +300,14 @@ class _Run:
 
     def _line(self, line) -> Iterator[None]:
         """The points of a line, each from the solution of the one before."""
-        grid = self.study.grid
-        name = fingerprint([grid.key(i) for i in line])
+        grid, keys = self.study.grid, self.study.keys
         walk = tasks.Walk(self.study.problems[line[0]], self.study.along, self.study.options)
-        for position, saved in self.store.kept(name).items():
-            walk.resume(saved, grid.point(line[position])[self.study.along])
+        for index in line:
+            saved = self.store.kept(fingerprint(keys[index]))
+            if saved is not None:
+                walk.resume(saved, grid.point(index)[self.study.along])
         for position, index in enumerate(line):
-            if grid.key(index) in self.store.solved:
+            if keys[index] in self.store.solved:
                 continue
             try:
                 x = grid.point(index)[self.study.along]
@@ -257,14 +318,14 @@ class _Run:
                 self._keep([], len(line) - position, "theory")
                 return
             if not isinstance(end, Exception):  # before the point itself: the next one starts from all of it
-                self.store.keep(name, position, end.save)
+                self.store.keep(fingerprint(keys[index]), end.save)
             self._keep([r for r in [self._solved(index, end)] if r], 1, "theory")
             yield
 
     def _solved(self, index, end) -> Solved | None:
         if isinstance(end, Exception) and not isinstance(end, _LASTING):
             return self._trouble(index, end)
-        return Solved.of(self.study.grid.key(index), end)
+        return Solved.of(self.study.keys[index], end)
 
     def _trouble(self, index, error, what: str = "") -> None:
         self.troubles.setdefault(index, []).append(what + reason(error))

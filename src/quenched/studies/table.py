@@ -15,15 +15,15 @@ NOT_COMPUTED = "not computed"
 _FLAGS = ("converged", "stable", "approximate")
 
 
-def dataset(grid, store, seeds: dict, attrs: dict, troubles: dict, theory: bool = True):
+def dataset(grid, solved: dict, trials: dict, seeds: dict, attrs: dict, troubles: dict, theory: bool = True):
     """The Dataset of a sweep as far as it is finished.
 
-    ``seeds``: index -> names of the seeds that are measured there (empty: no experiment at all); ``troubles``: index -> list of
-    what went wrong there and is not stored; ``attrs``: attributes. ``theory``: whether there is any.
+    ``solved``: index -> :class:`Solved`, or None; ``trials``: (key of a point, seed) -> :class:`Trial`; ``seeds``: index -> names
+    of the seeds that are measured there (empty: no experiment at all); ``troubles``: index -> list of what went wrong there and
+    is not stored; ``attrs``: attributes. ``theory``: whether there is any.
     """
     import xarray as xr
 
-    solved = {index: store.solved.get(grid.key(index)) for index in grid.indices}
     columns: dict[str, np.ndarray] = {}
     if theory:
         columns |= _columns(grid, {index: record.values for index, record in solved.items() if record is not None})
@@ -31,8 +31,7 @@ def dataset(grid, store, seeds: dict, attrs: dict, troubles: dict, theory: bool 
             columns.setdefault(name, np.full(grid.shape, np.nan))
     measured = {}
     for index, names in seeds.items():
-        key = grid.key(index)
-        done = [store.trials[key, name] for name in names if (key, name) in store.trials]
+        done = _done(grid, trials, index, names)
         measured[index] = _measured(done, None if solved[index] is None else solved[index].values)
     columns |= _columns(grid, measured)
 
@@ -46,24 +45,29 @@ def dataset(grid, store, seeds: dict, attrs: dict, troubles: dict, theory: bool 
             status[index] = record.status if record is not None else "; ".join(troubles.get(index, [])[:1]) or NOT_COMPUTED
         data["status"] = (grid.names, status.astype(str))
     if seeds:
-        trials = columns.get("trials", np.zeros(grid.shape))
-        data["trials"] = (grid.names, np.nan_to_num(trials).astype(int), attributes("trials"))
+        counts = columns.get("trials", np.zeros(grid.shape))
+        data["trials"] = (grid.names, np.nan_to_num(counts).astype(int), attributes("trials"))
     coordinates = {name: (name, values, attributes(name)) for name, values in grid.over.items()}
-    return xr.Dataset(data, coordinates, attrs | {"failed": "\n".join(failures(grid, store, seeds, troubles))})
+    return xr.Dataset(data, coordinates, attrs | {"failed": "\n".join(failures(grid, solved, trials, seeds, troubles))})
 
 
-def failures(grid, store, seeds: dict, troubles: dict) -> list[str]:
-    """One sentence for every point that is not as asked, in the order of the grid."""
+def failures(grid, solved: dict, trials: dict, seeds: dict, troubles: dict) -> list[str]:
+    """One sentence for every point that is not as asked, in the order of the grid; arguments as of :func:`dataset`."""
     found = []
     for index in grid.indices:
-        key, record = grid.key(index), store.solved.get(grid.key(index))
+        record = solved[index]
         reasons = [record.failed] if isinstance(record, Solved) and record.failed else []
-        done = [store.trials[key, name] for name in seeds.get(index, ()) if (key, name) in store.trials]
+        done = _done(grid, trials, index, seeds.get(index, ()))
         left_out = [trial for trial in done if not trial.converged]
         if left_out:
             reasons.append(f"simulation: {len(left_out)} of {len(done)} trials were left out: {left_out[0].status}")
         found += [f"{grid.words(index)}: {reason}" for reason in [*reasons, *troubles.get(index, [])]]
     return found
+
+
+def _done(grid, trials: dict, index, names) -> list[Trial]:
+    key = grid.key(index)
+    return [trials[key, name] for name in names if (key, name) in trials]
 
 
 def _measured(done: list[Trial], theory) -> dict[str, np.ndarray]:
