@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,30 @@ def made(slope, code):
 
 
 MIXTURE = functools.partial(qn.laws.mixture, [0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]])
+def knotted(slope):
+    from scipy.interpolate import CubicSpline
+
+    return CubicSpline(np.linspace(0.0, 1.0, 5), slope * np.linspace(0.0, 1.0, 5))
+
+
+def ruled(slope):
+    """A function with a derivative of its own."""
+    function = jax.custom_jvp(lambda x: x)
+    function.defjvp(lambda primals, tangents: (primals[0], slope * tangents[0]))
+    return function
+
+
+class Slotted:
+    __slots__ = ("slope",)
+
+
+class Sloped(Slotted):
+    __slots__ = ()
+
+    def __init__(self, slope):
+        self.slope = slope
+
+
 DISTINCT = {
     "int": 1, "float": 1.0, "text": "1", "none": None, "true": True, "list": [1.0], "nested": [[1.0]],
     "array": np.array([1.0]), "float32": np.array([1.0], np.float32), "column": np.array([[1.0]]), "nan": np.array([np.nan]),
@@ -39,6 +64,9 @@ DISTINCT = {
     "closure": made(2.0, "f = (lambda a: lambda x: a * x)(1.0)"),
     "other closure": made(2.0, "f = (lambda a: lambda x: a * x)(2.0)"),
     "inner": made(2.0, "f = lambda x: [1.0 for _ in x]"), "other inner": made(2.0, "f = lambda x: [2.0 for _ in x]"),
+    "spline": knotted(1.0), "other spline": knotted(2.0), "slots": Sloped(1.0), "other slots": Sloped(2.0),
+    "rule": ruled(1.0), "other rule": ruled(2.0), "bound": {1: 2}.get, "other bound": {1: 3}.get,
+    "compiled": jax.jit(made(2.0, "f = lambda x: x")), "other compiled": jax.jit(made(2.0, "f = lambda x: 2 * x")),
     "recursive": made(2.0, "def f(x): return f(x - 1)"),
     "class": made(2.0, "class f:\n    def __call__(self, x): return x"),
     "edited class": made(2.0, "class f:\n    def __call__(self, x): return 2 * x"),
@@ -94,7 +122,8 @@ def test_what_a_function_reads_from_a_module_counts(tmp_path, monkeypatch):
 
 
 def test_another_process_agrees():
-    names = [name for name, value in DISTINCT.items() if name != "function"]  # which is of this file
+    of_this_file = ("function", "slots", "other slots", "rule", "other rule")
+    names = [name for name in DISTINCT if name not in of_this_file]
     code = f"import test_fingerprint as t; print([t.fingerprint(t.DISTINCT[name]) for name in {names!r}])"
     directory = __file__.rpartition("/")[0]
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=directory, check=True).stdout

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -515,3 +516,52 @@ def test_families_stay_in_one_process(tmp_path):
     assert isinstance(ends["always"], RuntimeError) and "the process that ran it died" in str(ends["always"])
     ends = dict(executors.results_of_families(families[:2], count=2))
     assert ends["a"][1] == ends["b"][1] != ends["c"][1]
+
+
+def test_what_has_run_out_of_time_changes_nothing_later():
+    """Filters of warnings are as before when abandoned work has ended, and a script that left some ends without a crash."""
+    code = """
+import time, warnings, quenched as qn
+class Slow(qn.problems.GeneralizedLinear):
+    def simulate(self, dim, seeds=8, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            time.sleep(2.0 if dim == 30 else 600.0)
+problem = Slow("square", "linear", alpha=1.0, weight_decay=0.1)
+qn.sweep(problem, {"alpha": [1.0]})
+warnings.simplefilter("always")
+data = qn.sweep(problem, {"alpha": [1.0]}, {"dim": 30, "seeds": 1}, time_limit=1.0)
+time.sleep(3.0)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.warn("heard")
+qn.sweep(problem, {"alpha": [1.0]}, {"dim": 40, "seeds": 1}, time_limit=1.0)
+print(len(caught), data["trials"].values)
+"""
+    end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert end.returncode == 0 and end.stdout.split() == ["1", "[0]"], end.stderr
+
+
+def test_processes_are_counted():
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1, got 0"):
+        executors.processes(0)
+
+
+@pytest.mark.slow
+def test_every_problem_can_be_measured_in_a_sweep():
+    import fuzz
+
+    from quenched.problems.catalogue import catalogue, parameters
+
+    for name, cls in sorted(catalogue().items()):
+        rng, given = np.random.default_rng(3), {}
+        for parameter, about in parameters(cls).items():
+            make = fuzz.VALID.get(f"{name}.{parameter}", fuzz.VALID.get(parameter))
+            if about.default is about.empty:
+                given[parameter] = make(rng)
+        given |= {"loss": "square"} if "loss" in given else {}
+        given |= {key: 1.0 for key in ("alpha", "weight_decay") if key in given}
+        over = next(key for key in ("alpha", "weight_decay", "separation") if key in parameters(cls))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = qn.sweep(cls(**given), {over: [0.5]}, {"dim": 20, "seeds": 2}, solve=False)
+        assert data.attrs["failed"] == "" or "not converged" in data.attrs["failed"], (name, data.attrs["failed"])

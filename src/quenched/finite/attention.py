@@ -164,10 +164,11 @@ def train(data: Sentences, weight_decay: float, *, rank: int, encodings, targets
 
 
 def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8, settings=None, progress=None,
-             test_samples: int = 2000, **options) -> Trials:  # fmt: skip
+             test_samples: int = 2000, n_jobs: int = 1, **options) -> Trials:  # fmt: skip
     """Repeat the training of an attention layer on n = round(alpha dim) sentences of ``law``, every seed on its own.
 
-    ``options`` go to :func:`train`. Returns :class:`Trials` with, per seed, the overlaps of the law's basis, ``cosine``,
+    ``n_jobs``: seeds at a time; ``options`` go to :func:`train`.
+    Returns :class:`Trials` with, per seed, the overlaps of the law's basis, ``cosine``,
     ``test_mse`` on ``test_samples`` fresh sentences, ``train_loss`` (with its 1/2) and ``free_energy``.
     """
     make_room()
@@ -194,7 +195,7 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
         }  # fmt: skip
         return row, best.status.value, best.optimality, time.perf_counter() - clock
 
-    return repeated(one, seeds, 1, progress, dim, n, settings)
+    return repeated(one, seeds, n_jobs, progress, dim, n, settings)
 
 
 def _gauge(w, encodings, targets):

@@ -18,7 +18,7 @@ from quenched.finite.data import sample_size, stream
 from quenched.finite.descent import descend
 from quenched.finite.observe import order_parameters
 from quenched.finite.result import Minimiser, Restart, Status
-from quenched.finite.simulate import gathered, seed_list
+from quenched.finite.simulate import repeated, seed_list
 from quenched.finite.trials import Trials
 from quenched.laws.base import Population
 from quenched.numerics import check
@@ -216,18 +216,20 @@ def population_excess(activation, w, b, population: Population, noise: float) ->
     return float(total)
 
 
-def simulate(law, *, alpha, noise, weight_decay, dim, seeds=8, units=1, activation=jnp.tanh, skip=None, settings=None,
-             progress=None, **options) -> Trials:  # fmt: skip
+def simulate(law, *, alpha, noise, weight_decay, dim, seeds=8, units=1, activation=jnp.tanh, skip=None, n_jobs: int = 1,
+             settings=None, progress=None, **options) -> Trials:  # fmt: skip
     """Repeat the training of an autoencoder: n = round(alpha dim) pairs of the two-token ``law``, every seed on its own.
 
-    ``options`` go to :func:`train`. Returns :class:`Trials` with, per seed, overlaps by covariance (noise last), ``m``, ``Q``,
+    ``n_jobs``: seeds at a time; ``options`` go to :func:`train`.
+    Returns :class:`Trials` with, per seed, overlaps by covariance (noise last), ``m``, ``Q``,
     ``cosine`` (r, C), ``skip``, ``test_mse_excess`` (relative to the trained b), ``train_mse_excess`` (relative to the best
     rescaling of the sample), ``rescaling_mse_per_dim``, ``train_loss`` and ``free_energy``.
     """
     make_room()
-    seeds, rows, n = seed_list(seeds), [], sample_size(alpha, dim)
+    seeds, n = seed_list(seeds), sample_size(alpha, dim)
     c, s = math.sqrt(1.0 - noise), math.sqrt(noise)
-    for seed in seeds:
+
+    def one(seed):
         clock = time.perf_counter()
         instance = law.draw(seed, n, dim)
         population = instance.population
@@ -239,27 +241,27 @@ def simulate(law, *, alpha, noise, weight_decay, dim, seeds=8, units=1, activati
         )
         w = _aligned(w, centres, activation)
         row = _row(pairs, w, b, skip, activation, population, best, noise)
-        rows.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
-        if progress is not None:
-            progress(len(rows), len(seeds))
-    return gathered(rows, seeds, dim, n, settings)
+        return row, best.status.value, best.optimality, time.perf_counter() - clock
+
+    return repeated(one, seeds, n_jobs, progress, dim, n, settings)
 
 
-def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1, activation=jnp.tanh, skip=None, settings=None,
-                     progress=None, noises: int = 4, **options) -> Trials:  # fmt: skip
+def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1, activation=jnp.tanh, skip=None, n_jobs: int = 1,
+                     settings=None, progress=None, noises: int = 4, **options) -> Trials:  # fmt: skip
     """The same on the rows of a data set (N, d): round(alpha d) of them train the network, all others test it.
 
     ``law`` (dense, in dimension d) holds the data's own class means and covariances, for the overlaps. The test error is the mean
     over test rows with ``noises`` draws of noise each, relative to the rescaling with the trained b.
     """
     make_room()
-    seeds, made, d = seed_list(seeds), [], rows.shape[1]
+    seeds, d = seed_list(seeds), rows.shape[1]
     n, c, s = sample_size(alpha, d), math.sqrt(1.0 - noise), math.sqrt(noise)
     if n >= len(rows):
         raise ValueError(f"alpha must leave rows to test on: {n} of {len(rows)} would be trained on, got alpha = {alpha}")
     population = law.draw(0, 1, d).population
     centres = population.labels.mean[:, 0] @ population.means
-    for seed in seeds:
+
+    def one(seed):
         clock = time.perf_counter()
         rng = np.random.default_rng(stream(seed, "noise"))
         order = rng.permutation(len(rows))
@@ -275,10 +277,9 @@ def simulate_on_rows(rows, law, *, alpha, noise, weight_decay, seeds=8, units=1,
                 answered = np.asarray(answer(activation, w, b, noisy))
             excess += np.mean(np.sum((fresh - answered) ** 2 - (fresh - b * noisy) ** 2, axis=1)) / noises
         row = _row(pairs, w, b, skip, activation, population, best, noise) | {"test_mse_excess": np.float64(excess)}
-        made.append((row, best.status.value, best.optimality, time.perf_counter() - clock))
-        if progress is not None:
-            progress(len(made), len(seeds))
-    return gathered(made, seeds, d, n, settings)
+        return row, best.status.value, best.optimality, time.perf_counter() - clock
+
+    return repeated(one, seeds, n_jobs, progress, d, n, settings)
 
 
 def _row(pairs, w, b, skip, activation, population, best, noise):

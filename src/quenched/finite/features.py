@@ -58,11 +58,11 @@ def samples(setting: Setting, seed, n: int, centre: float, intercept: bool) -> I
 
 
 def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=8, intercept=False, observables=None,
-             test_samples: int = 10_000, settings=None, progress=None, **options) -> Trials:  # fmt: skip
+             test_samples: int = 10_000, n_jobs: int = 1, settings=None, progress=None, **options) -> Trials:  # fmt: skip
     """Train the readout on n = round(alpha dim) samples of every seed's own networks.
 
     - ``make(seed)`` -> :class:`Setting`; ``loss``, ``response``, ``observables``: as for :func:`quenched.finite.simulate.simulate`.
-    - ``options`` go to :func:`quenched.finite.minimise.minimise`.
+    - ``n_jobs``: seeds at a time; ``options`` go to :func:`quenched.finite.minimise.minimise`.
 
     Per seed: ``q`` = Var h and ``theta`` = Cov(h, h_*) on ``test_samples`` fresh samples, ``Q`` = |w|^2 / p, ``m`` = E h (where a
     constant is fitted), ``train_loss``, ``free_energy`` and the observables, fresh too.
@@ -84,7 +84,7 @@ def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=
             row |= averages(observables, fit, outcomes(fresh, response, seed=seed, noise=noise, test=True))
         return row, fit.status.value, fit.optimality, time.perf_counter() - clock
 
-    return repeated(one, seeds, 1, progress, dim, n, settings)
+    return repeated(one, seeds, n_jobs, progress, dim, n, settings)
 
 
 def _measured(fit, fresh: Data | Instance) -> dict:

@@ -168,8 +168,8 @@ def spiked_layer(
 
 def simulate(
     make: Callable, activation: Callable, target: Callable, loss, response=0.0, *, alpha: float, weight_decay: float, dim: int,
-    seeds=8, observables: dict[str, Callable] | None = None, test_samples: int = 10_000, settings: dict | None = None,
-    progress: Callable | None = None, **options,
+    seeds=8, observables: dict[str, Callable] | None = None, test_samples: int = 10_000, n_jobs: int = 1,
+    settings: dict | None = None, progress: Callable | None = None, **options,
 ) -> Trials:  # fmt: skip
     """Train the readout on the features ``sigma(W x)`` of n = round(alpha dim) fresh samples, for every seed's own first layer.
 
@@ -178,7 +178,7 @@ def simulate(
     - ``response``: law of the label given the clean outcome, or the variance of the Gaussian noise on it: 0 for outcomes of +-1.
     - ``observables``: name -> function of (h, target, label, ...) by argument names, averaged over ``test_samples`` fresh samples:
       ``target`` (1, 1) is the clean outcome, ``label`` the noisy one.
-    - ``seeds``, ``settings``, ``progress``: as for :func:`quenched.finite.simulate.simulate`; ``options`` go to
+    - ``seeds``, ``n_jobs``, ``settings``, ``progress``: as for :func:`quenched.finite.simulate.simulate`; ``options`` go to
       :func:`quenched.finite.minimise.minimise`.
 
     Per seed ``train_loss``, ``free_energy`` (penalised risk over dim), ``Q`` = |a|^2 / p, the observables, and of each group l
@@ -214,7 +214,7 @@ def simulate(
             row |= averages(observables, fit, outcomes(fresh, response, seed=seed, noise=noise, test=True))
         return row, fit.status.value, fit.optimality, time.perf_counter() - clock
 
-    return repeated(one, seeds, 1, progress, dim, n, settings)
+    return repeated(one, seeds, n_jobs, progress, dim, n, settings)
 
 
 def feature_eigenvalues(layer: Layer, activation: Callable, n: int, seed=0, top: int = 0):

@@ -156,6 +156,8 @@ def _examined(fn, kinks) -> Activation:
             step = (np.asarray(made(jnp.asarray(x + 1e-5))) - np.asarray(made(jnp.asarray(x - 1e-5)))) / 2e-5
         except jax.errors.JAXTypeError as error:
             raise TypeError(f"activation must be a function that JAX can trace, got {fn!r}: {error}".split("\n")[0]) from error
+        except (ArithmeticError, AttributeError, LookupError, NameError) as error:
+            raise ValueError(f"activation could not be evaluated, {type(error).__name__}: {error}") from error
         if not np.all(np.isfinite(value)):
             refuse("is not finite everywhere between -12 and 12")
         if mixed.shape != (1, len(x[::-7])) or not np.allclose(mixed[0], value[::-7], rtol=1e-9, atol=1e-12):

@@ -19,6 +19,8 @@ from . import spiked_ridge
 #: Heights above the real axis in units of the largest eigenvalue: the first, the last, their factor (where traces are finite at
 #: zero, and where they are not).
 _FIRST, _LAST, _FACTORS = 30.0, 1e-8, (0.3, 0.7)
+#: A misfit below which a state counts as found.
+_GOOD = 1e-6
 #: Newton steps at each height, and the misfit at which they end.
 _STEPS, _TOL = 12, 1e-12
 #: A point of the scan belongs to the bulk where its density times x is larger.
@@ -164,7 +166,7 @@ def _look(law, rate, x, scale):
     """The density of ``Phi^T Phi / n`` at real points, and which were found."""
     state, error = _states(law, rate, x, scale)
     # the scale at the axis itself: its own height would show the atom at zero as a density
-    g, good = (_unscaled(np.asarray(state), rate, np.asarray(x)[:, None])[:, -len(law.groups) :]).imag @ law.groups, error < 1e-6
+    g, good = (_unscaled(np.asarray(state), rate, np.asarray(x)[:, None])[:, -len(law.groups) :]).imag @ law.groups, error < _GOOD
     return np.where(good, np.maximum(rate * g, 0.0) / np.pi, 0.0), good
 
 
@@ -268,7 +270,9 @@ def outliers(law: SpikedFeatures, alpha, width=None, edge=None) -> tuple[Outlier
     def parts(x):
         """D (J,) and E[w B B] (J, J) at points above the bulk."""
         x = np.atleast_1d(x)
-        states, _ = _states(law, rate, x, scale, last=1e-12)
+        states, misfits = _states(law, rate, x, scale, last=1e-12)
+        if not np.max(misfits) < _GOOD:
+            raise ArithmeticError(f"the resolvent above the bulk is not found: relative misfit {np.max(misfits):.1g}")
         return [_channels(law, _plain_state(law, state, rate, at), width) for state, at in zip(states, x, strict=True)]
 
     def strengths(x):
@@ -326,7 +330,9 @@ def ridge_from_spectrum(law: SpikedFeatures, alpha, weight_decay, noise=0.0):
     """
     alpha, weight_decay = check.positive("alpha", alpha), check.positive("weight_decay", weight_decay)
     rate = alpha / float(law.size)
-    state, _ = _states(law, rate, np.array([-weight_decay / rate]), _top(law, rate), last=1e-14)
+    state, misfit = _states(law, rate, np.array([-weight_decay / rate]), _top(law, rate), last=1e-14)
+    if not np.max(misfit) < _GOOD:
+        raise ArithmeticError(f"the resolvent at this weight decay is not found: relative misfit {np.max(misfit):.1g}")
     A, B, _ = _plain_state(law, state[0], rate, -weight_decay / rate)
     found = jax.jit(spiked_ridge.errors)(law, alpha, weight_decay, check.nonnegative("noise", noise), A, B)
     return jax.tree.map(np.asarray, found)

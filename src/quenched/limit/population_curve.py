@@ -73,8 +73,9 @@ class Population:
         """The error of ``samples`` (J,) at ``penalty`` (J,)."""
         freedom, samples = self.solve(samples, penalty), np.asarray(samples, dtype=float)
         base = self.base(freedom)
-        share = np.minimum(freedom.df2 / (samples - self.offset), 0.999)
-        error = base / (1.0 - share) * (1.0 + self.offset / samples)
+        left = np.maximum(1.0 - freedom.df2 / (samples - self.offset), 0.0)
+        with np.errstate(divide="ignore"):  # infinite where p samples are interpolated without a penalty
+            error = base / left * (1.0 + self.offset / samples)
         nothing = np.zeros(error.shape)
         return Reach(error, base, freedom, self.scatter(freedom), np.stack([nothing, nothing]), nothing > 0.0)
 

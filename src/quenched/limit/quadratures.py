@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..losses.base import argument_names
@@ -120,32 +122,55 @@ def scheme(model: Model) -> Scheme:
     """The averages of a model whose leaves are NumPy arrays; kept per structure."""
     leaves, treedef = jax.tree.flatten(model)
     structure = treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    smooth = _smooth(*structure)
-    splits = []
-    for fn in (model.loss, *(fn for _, fn in model.observables)):
-        names = model.loss.names if fn is model.loss else argument_names(fn, "observable")
-        splits.append(NO_JUMPS if fn in smooth else jumps_of(model, fn, names))
-        if splits[-1] == NO_JUMPS:
-            smooth.add(fn)
-    steps = _steps_of(*structure)
-    for _, fn in model.observables:
-        if fn not in steps:
-            steps[fn] = steps_only(model, fn, argument_names(fn, "observable"))
+    splits, steps = _irregular(_Looked.at(model, leaves, treedef))
     symmetries = valid_symmetries(model) if model.symmetries else ()
     general = valid_symmetries(dataclasses.replace(model, frozen=())) if model.symmetries else ()
-    return _scheme(*structure, tuple(splits), tuple(steps[fn] for _, fn in model.observables), symmetries, general)
+    return _scheme(*structure, splits, steps, symmetries, general)
 
 
-@functools.lru_cache(maxsize=512)
-def _steps_of(treedef, shapes) -> dict:
-    """Which observables were found to take few values only."""
-    return {}
+class _Looked:
+    """A model that equals those with the same numbers, whatever its alpha and weight decay: functions do not see these."""
+
+    def __init__(self, model: Model, key):
+        self.model, self.key = model, key
+
+    @classmethod
+    def at(cls, model: Model, leaves, treedef) -> _Looked:
+        digest = hashlib.blake2b(digest_size=16)
+        for leaf in leaves:
+            if leaf is not model.alpha and leaf is not model.weight_decay:
+                digest.update(repr((leaf.dtype, leaf.shape)).encode() + leaf.tobytes())
+        return cls(model, (treedef, digest.digest()))
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return self.key == other.key
+
+
+@functools.lru_cache(maxsize=256)
+def _irregular(looked: _Looked) -> tuple:
+    """Where the loss and the observables jump, and which of the observables take few values only."""
+    model = looked.model
+    named = [(fn, argument_names(fn, "observable")) for _, fn in model.observables]
+    splits = tuple(jumps_of(model, fn, names) for fn, names in [(model.loss, model.loss.names), *named])
+    return splits, tuple(steps_only(model, fn, names) for fn, names in named)
 
 
 def jumps_of(model: Model, fn, names) -> Jumps:
-    """Where ``fn``, of the arguments ``names``, jumps as the target moves, also by way of a link's outcome."""
-    found, link = target_jumps(model, fn, names), getattr(model.response, "link", None)
-    return found.joined(target_jumps(model, _by_name(link), ("target",))) if "label" in names and link is not None else found
+    """Where ``fn``, of the arguments ``names``, jumps as the target moves, also by way of the outcome: of a link, or of the
+    probability of a discrete outcome beside the target itself, as that of a sign without noise."""
+    found, response = target_jumps(model, fn, names), model.response
+    if "label" not in names or response is None:
+        return found
+    if getattr(response, "link", None) is not None:
+        return found.joined(target_jumps(model, _by_name(response.link), ("target",)))
+    if response.outcomes is not None and "target" in names:
+        leaves, treedef = jax.tree.flatten(response)
+        numbers = tuple((a.dtype.str, a.shape, a.tobytes()) for a in map(np.asarray, leaves))
+        return found.joined(target_jumps(model, _probabilities(treedef, numbers), ("target",)))
+    return found
 
 
 @functools.lru_cache(maxsize=512)
@@ -154,9 +179,15 @@ def _by_name(link):
 
 
 @functools.lru_cache(maxsize=512)
-def _smooth(treedef, shapes) -> set:
-    """The functions that were found not to jump as the target moves: they are not looked at again for other numbers."""
-    return set()
+def _probabilities(treedef, numbers):
+    """The probabilities of the outcomes of a response given the target."""
+    response = jax.tree.unflatten(treedef, [np.frombuffer(data, dtype).reshape(shape) for dtype, shape, data in numbers])
+
+    def given(target):
+        cov = jnp.zeros((*target.shape, target.shape[-1]))
+        return jnp.stack([response.probability(y, target, cov) for y in np.asarray(response.outcomes)])
+
+    return given
 
 
 @functools.lru_cache(maxsize=512)
@@ -164,7 +195,7 @@ def _scheme(treedef, shapes, splits, steps, symmetries, general) -> Scheme:
     model = jax.tree.unflatten(treedef, [np.zeros(shape, dtype) for shape, dtype in shapes])
     plan = loss_layout(model)
     dimension = plan.dimension(model)
-    quadratic = model.loss.quadratic and not plan.outcomes  # the probability of an outcome is no polynomial
+    quadratic = model.loss.quadratic and not plan.outcomes and not plan.linked  # neither a probability nor a link is a polynomial
     interpolated = plan.outcomes and model.response.linked
     split = splits[0] if plan.target or plan.linked or interpolated else NO_JUMPS
     if interpolated and split.moving:

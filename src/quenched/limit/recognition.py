@@ -7,8 +7,10 @@ import dataclasses
 import jax
 import numpy as np
 
+from ..losses.envelope import OMEGA, VARIANCES, envelope_misses
 from ..losses.kinked import look, with_kinks
 from ..numerics import check
+from ..numerics.precision import float64
 from .model import Model, as_numbers
 
 _LABELS = 8
@@ -20,6 +22,8 @@ def recognised(model: Model) -> Model:
     Without them neither its proximal operator nor an average over it would be right to more than a few digits.
     """
     loss, shape = model.loss, model.shape
+    if loss.moreau is not None and loss.name == "custom":
+        _check_envelope(model)
     known = loss.moreau is not None or loss.prox is not None or loss.kinks is not None
     if known or loss.convex is False or model.units != 1 or shape[2] != 1 or {"target", "noise", "gram"} & set(loss.names):
         return model
@@ -33,6 +37,26 @@ def recognised(model: Model) -> Model:
         return model
     additive = model.response is not None and model.response.additive_variance is not None
     return dataclasses.replace(model, loss=with_kinks(loss, additive and seen.residual))
+
+
+def _check_envelope(model: Model) -> None:
+    """``ValueError`` where a loss of one pre-activation comes with an envelope that is not its own."""
+    loss = model.loss
+    if model.units != 1 or model.shape[2] != 1 or {"target", "noise", "gram"} & set(loss.names):
+        return
+    labels = _labels(model)
+    if labels is None or check.traced(*jax.tree.leaves((model.scalars, model.params))):
+        return
+    with float64(True):
+        misses = np.asarray(envelope_misses(loss, labels, *as_numbers((model.scalars, model.params))))
+    worst = np.unravel_index(np.argmax(np.nan_to_num(misses, nan=np.inf)), misses.shape)
+    if not misses[worst] < 1e-6:
+        label, omega, V = labels[worst[0]], OMEGA[worst[1]], VARIANCES[worst[2]]
+        where = f"omega = {omega:g}, V = {V:g}{f', label = {label:g}' if 'label' in loss.names else ''}"
+        raise ValueError(
+            "moreau must return the least value over h of (h - omega)^2/2V + loss(h), with this h, and have the right derivative, "
+            f"got others at {where} (off by {misses[worst]:.2g})"
+        )
 
 
 def _labels(model: Model):

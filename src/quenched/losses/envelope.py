@@ -52,6 +52,38 @@ def _closed_form(loss, omega, V, extra):
     return value, jnp.reshape(h, (1, 1))
 
 
+#: Where an envelope that comes with a loss is compared with its definition.
+OMEGA, VARIANCES = (-2.7, -0.61, -0.043, 0.17, 0.83, 3.9), (0.03, 0.7, 9.0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def envelope_misses(loss: Loss, labels, scalars, params):
+    """How far ``loss.moreau`` is from its definition, relative to its size: (labels, omegas, variances).
+
+    The value is compared with the energy at the point that comes with it and with a scan of others, the slope with that of the
+    envelope, ``(omega - h) / V``.
+    """
+
+    def one(label, omega, V):
+        given = {"label": label, "scalars": scalars, "params": params}
+        extra = {name: given[name] for name in loss.names if name != "h"}
+        omega, V = jnp.reshape(omega, (1, 1)), jnp.reshape(V, (1, 1, 1))
+        value, h = _closed_form(loss, omega, V, extra)
+        slope = jax.grad(lambda omega: _closed_form(loss, omega, V, extra)[0])(omega)[0, 0]
+
+        def energy(h):
+            return evaluate(loss, jnp.reshape(h, (1, 1)), extra) + (h - omega[0, 0]) ** 2 / (2.0 * V[0, 0, 0])
+
+        others = omega[0, 0] + jnp.sqrt(V[0, 0, 0]) * jnp.linspace(-5.0, 5.0, 101)
+        at, least, size = energy(h[0, 0]), jnp.min(jax.vmap(energy)(others)), 1.0 + jnp.abs(value)
+        expected = (omega - h)[0, 0] / V[0, 0, 0]
+        wrong = jnp.array([jnp.abs(at - value) / size, (at - least) / size, jnp.abs(slope - expected) / (1.0 + jnp.abs(expected))])
+        return jnp.max(jnp.where(jnp.isnan(wrong), jnp.inf, wrong))
+
+    omegas, variances = jnp.asarray(OMEGA), jnp.asarray(VARIANCES)
+    return jax.vmap(lambda y: jax.vmap(lambda w: jax.vmap(lambda v: one(y, w, v))(variances))(omegas))(jnp.asarray(labels))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _smooth_prox(loss, omega, V, extra):
     if loss.prox is not None:

@@ -372,7 +372,7 @@ class Attention(Problem):
         - ``dim``: d; ``seeds``: how many, or which.
         - ``options``: ``init`` (``"positional" | "semantic"``, ``"small"`` for small random weights, or an array (d, rank), or a
           tuple of these, of which the lowest risk is kept; default both branches), ``optimiser`` (``"lbfgs"`` or
-          ``"gradient descent"``), ``test_samples``, ``tol``, ``max_iterations``, ``progress``: see
+          ``"gradient descent"``), ``test_samples``, ``tol``, ``max_iterations``, ``n_jobs``, ``progress``: see
           :func:`quenched.finite.attention.simulate`.
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`.
@@ -380,7 +380,7 @@ class Attention(Problem):
         from ..finite.attention import simulate, train
 
         known = check.keywords(train, without=("rank", "encodings", "targets", "seed"))
-        check.names("simulate", options, (*known, "test_samples", "progress"))
+        check.names("simulate", options, (*known, "test_samples", "n_jobs", "progress"))
         trials = simulate(
             self.law, alpha=float(self.alpha), weight_decay=float(self.weight_decay), omega=float(self.omega),
             positional=np.asarray(self.positional_matrix), rank=self.rank, dim=check.integer("dim", dim), seeds=seeds,

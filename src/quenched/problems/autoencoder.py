@@ -121,7 +121,7 @@ class DenoisingAutoencoder(Problem):
         """
         from ..finite.autoencoder import simulate_on_rows, train
 
-        check.names("train_on", options, ("noises", "progress", *check.keywords(train, without=_FIXED)))
+        check.names("train_on", options, ("noises", "n_jobs", "progress", *check.keywords(train, without=_FIXED)))
         X, _, which = _classes(X, labels)
         trials = simulate_on_rows(
             _centred(X, which), self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
@@ -333,14 +333,14 @@ class DenoisingAutoencoder(Problem):
 
         - ``dim``: d; ``seeds``: how many, or which.
         - ``options``: ``init`` (names or an array, see :func:`quenched.finite.autoencoder.train`), ``restarts``, ``tol``,
-          ``max_iterations``, ``progress``.
+          ``max_iterations``, ``n_jobs`` (seeds at a time), ``progress``.
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`. Test errors are those of the trained weights on
         the whole population, without test noise, relative to the rescaling with the trained b.
         """
         from ..finite.autoencoder import simulate, train
 
-        check.names("simulate", options, ("progress", *check.keywords(train, without=_FIXED)))
+        check.names("simulate", options, ("n_jobs", "progress", *check.keywords(train, without=_FIXED)))
         trials = simulate(
             self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
             dim=check.integer("dim", dim), seeds=seeds, units=self.units, activation=self.activation,

@@ -212,7 +212,7 @@ class DeepFeatures(Problem):
         """The experiment: draw the networks, train the readout on their features, measure on fresh samples; for every seed.
 
         - ``dim``: d (None for the networks' own); ``seeds``: how many, or which.
-        - ``options``: ``test_samples``, ``tol``, ``max_iterations``, ``optimiser``, ``progress``.
+        - ``options``: ``test_samples``, ``tol``, ``max_iterations``, ``optimiser``, ``n_jobs`` (seeds at a time), ``progress``.
 
         Every seed has its own weights and readout, unless they are given. ``q`` and ``theta`` are measured on the test set.
         """
@@ -222,7 +222,7 @@ class DeepFeatures(Problem):
         dim = self._dim(dim)
         if self.surrogate:
             return self._simulate_surrogate(dim, seeds, options)
-        check.names("simulate", options, ("test_samples", "progress", *check.keywords(minimise, without=_OWN)))
+        check.names("simulate", options, ("test_samples", "n_jobs", "progress", *check.keywords(minimise, without=_OWN)))
         trials = simulate(
             lambda seed: Setting(*self._networks(dim, seed)), _loss(self.loss), self._outcome, alpha=float(self.alpha), dim=dim,
             weight_decay=float(self.weight_decay), seeds=seeds, intercept=bool(self.intercept), observables=self._observables,

@@ -330,7 +330,8 @@ class OneGradientStep(Problem):
 
         - ``dim``: d; ``seeds``: how many, or which; p = round(width_ratio d), whatever ``width`` is.
         - ``sampled``: draw the rows as spikes plus isotropic noise of unit length instead, with the limit's numbers.
-        - ``options``: ``test_samples``, ``progress``, and of the minimiser ``tol``, ``max_iterations``, ``optimiser``.
+        - ``options``: ``test_samples``, ``n_jobs`` (seeds at a time), ``progress``, and of the minimiser ``tol``,
+          ``max_iterations``, ``optimiser``.
 
         Reports what :meth:`solve` does: ``m``, ``theta``, ``psi``, ``Q``, the errors, and ``spike``, ``bulk_variance``,
         ``alignment`` as measured on the trained rows.
@@ -340,7 +341,7 @@ class OneGradientStep(Problem):
         from ..losses import Additive
 
         own = ("units", "scalars", "params", "seed", "population")
-        check.names("simulate", options, ("sampled", "test_samples", "progress", *check.keywords(minimise, without=own)))
+        check.names("simulate", options, ("sampled", "test_samples", "n_jobs", "progress", *check.keywords(minimise, without=own)))
         clean, frame = _turned(self.target), self.target.frame
         if sampled:
             spikes = self.spikes

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed, wait
 
+from ..numerics import check
+
 
 def processes(count: int | None = None, flags: str = "") -> ProcessPoolExecutor:
     """An executor of ``count`` processes (None: one a core), started afresh, with one thread for linear algebra and one for XLA.
@@ -19,8 +21,9 @@ def processes(count: int | None = None, flags: str = "") -> ProcessPoolExecutor:
     ...     pool.submit(abs, -2).result()
     2
     """
+    count = os.cpu_count() or 1 if count is None else check.integer("count", count)
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may hang
-    return ProcessPoolExecutor(count or os.cpu_count() or 1, mp_context=context, initializer=_begin, initargs=(flags,))
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(flags,))
 
 
 def _begin(flags: str) -> None:

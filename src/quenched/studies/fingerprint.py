@@ -16,6 +16,7 @@ import numpy as np
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OURS = __name__.partition(".")[0]
 _OF_FIELDS = tuple(f"__{name}__" for name in "init repr eq lt le gt ge hash setattr delattr replace getstate setstate".split())
+_RULES = ("jvp", "fwd", "bwd")  # of functions with derivatives of their own
 _WRAPPERS = (property, functools.cached_property, staticmethod, classmethod)
 
 
@@ -57,7 +58,11 @@ def _feed(write, value, above) -> None:
     if isinstance(value, type) and not _known(value):
         return _class(write, value, inside)
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc)):
-        return write(f"(named {_name(value)})".encode())
+        write(f"(named {_name(value)}".encode())
+        owner = getattr(value, "__self__", None)  # of a method of a built-in type
+        if owner is not None and not isinstance(owner, (type, types.ModuleType)):
+            inside(owner)
+        return write(b")")
     if isinstance(value, types.CodeType):
         write(b"(code " + value.co_code + repr((value.co_names, value.co_varnames)).encode())
         inside(value.co_consts)
@@ -79,13 +84,29 @@ def _feed(write, value, above) -> None:
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             inside((field.name, getattr(value, field.name, None)))
-    elif hasattr(value, "__wrapped__"):  # a function that is compiled, cached, ...
-        inside(value.__wrapped__)
-    elif hasattr(value, "__dict__"):
-        inside({name: item for name, item in vars(value).items() if not isinstance(item, types.ModuleType)})
+    elif _parts(value) is not None:
+        inside(_parts(value))
     else:
         raise TypeError(f"a fingerprint cannot be taken of {kind.__module__}.{kind.__qualname__}, whose parts cannot be seen")
     write(b")")
+
+
+def _parts(value) -> dict | None:
+    """What an object holds by name, the slots of its classes included; None where that cannot be seen."""
+    if hasattr(value, "__wrapped__") and _known(type(value)):  # compiled, cached, ... by a library, which keeps books of its own
+        return {name: getattr(value, name, None) for name in ("__wrapped__", *_RULES)}
+    slots = [name for cls in type(value).__mro__ for name in _slots(cls)]
+    if not slots and not hasattr(value, "__dict__"):
+        return None
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | dict(getattr(value, "__dict__", {}))
+    return {name: item for name, item in found.items() if not isinstance(item, types.ModuleType)}
+
+
+def _slots(cls) -> tuple:
+    slots = vars(cls).get("__slots__", ())
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    names = (f"_{cls.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name for name in slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
 def _function(write, value, inside) -> None:
@@ -93,9 +114,10 @@ def _function(write, value, inside) -> None:
     if isinstance(value, types.MethodType):
         inside(value.__self__)
         value = value.__func__
-    inside((value.__defaults__, value.__kwdefaults__))
+    inside((value.__defaults__, value.__kwdefaults__, {k: v for k, v in vars(value).items() if k != "__wrapped__"}))
     for cell in value.__closure__ or ():
-        inside(cell.cell_contents)
+        with contextlib.suppress(*((TypeError,) if _of_a_library(value) else ())):  # a library's own marks
+            inside(cell.cell_contents)
     if not _of_a_library(value):
         inside(value.__code__)
         if value.__module__ is None or value.__module__.partition(".")[0] != _OURS:  # the version stands for our own

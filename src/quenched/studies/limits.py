@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 import threading
 import warnings
 
 
 class OutOfTime(Exception):
     """Something took longer than it may."""
+
+
+_abandoned: list[threading.Thread] = []
+
+
+@atexit.register
+def _leave() -> None:
+    """End the process where compiled code still runs in a thread that was left to itself: the interpreter would abort."""
+    if any(thread.is_alive() for thread in _abandoned):
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(int(hasattr(sys, "last_value")))
 
 
 def limited(work, seconds: float):
@@ -33,6 +47,7 @@ def limited(work, seconds: float):
         thread.start()
         thread.join(seconds)
     if not end:
+        _abandoned.append(thread)
         raise OutOfTime(f"took more than the time limit of {seconds:g} s")
     if "error" in end:
         raise end["error"]

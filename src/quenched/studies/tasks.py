@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 
 from ..problems.continuation import Branch
@@ -55,9 +54,12 @@ def simulate(problem, settings: dict, seeds: list, point: str, seconds: float) -
     from threadpoolctl import threadpool_limits
 
     # Seeds side by side, each on one thread: threads within small matrix products cost more than they save.
-    call = functools.partial(problem.simulate, **{"n_jobs": len(seeds), **settings, "seeds": seeds})
-    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
-        warnings.simplefilter("ignore")
+    def call():  # filters are set where they are set back, also by what has run out of time and goes on
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return problem.simulate(**{"n_jobs": len(seeds), **settings, "seeds": seeds})
+
+    with threadpool_limits(limits=1, user_api="blas"):
         return Trial.all_of(point, limited(call, seconds))
 
 
