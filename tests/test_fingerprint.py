@@ -41,6 +41,15 @@ def ruled(slope):
     return function
 
 
+METHOD = """
+import functools, jax
+class C:
+    @functools.partial(jax.jit, static_argnums=0)
+    def __call__(self, h): return {}
+f = C()
+"""
+
+
 class Slotted:
     __slots__ = ("slope",)
 
@@ -66,6 +75,8 @@ DISTINCT = {
     "inner": made(2.0, "f = lambda x: [1.0 for _ in x]"), "other inner": made(2.0, "f = lambda x: [2.0 for _ in x]"),
     "spline": knotted(1.0), "other spline": knotted(2.0), "slots": Sloped(1.0), "other slots": Sloped(2.0),
     "rule": ruled(1.0), "other rule": ruled(2.0), "bound": {1: 2}.get, "other bound": {1: 3}.get,
+    "method": made(2.0, METHOD.format("h")), "edited method": made(2.0, METHOD.format("2 * h")),
+    "mapped": jax.vmap(made(2.0, "f = lambda x: SLOPE * x")), "otherwise mapped": jax.vmap(made(3.0, "f = lambda x: SLOPE * x")),
     "compiled": jax.jit(made(2.0, "f = lambda x: x")), "other compiled": jax.jit(made(2.0, "f = lambda x: 2 * x")),
     "recursive": made(2.0, "def f(x): return f(x - 1)"),
     "class": made(2.0, "class f:\n    def __call__(self, x): return x"),
@@ -119,6 +130,16 @@ def test_what_a_function_reads_from_a_module_counts(tmp_path, monkeypatch):
         prints.append((fingerprint(space["f"]), fingerprint(space["g"])))
     f, g = zip(*prints, strict=True)
     assert f[0] == f[1] == f[3] != f[2] and g[0] == g[2] == g[3] != g[1]
+
+
+def test_what_a_name_stands_for():
+    """Functions that call each other are read once; an attribute is no global of the same name."""
+    names = "".join(f"\ndef f{k}(x): return f{k - 1}(x) + f{k - 2}(x)" for k in range(2, 60))
+    assert fingerprint(made(1.0, f"f0 = f1 = lambda x: x{names}\nf = f59"))
+    code = "def f(h, label): return np.mean((h - label) ** 2)"
+    assert fingerprint(made(1.0, code)) == fingerprint(made(1.0, f"mean = 3.0\n{code}"))
+    documented = "def f(x):\n    {}return x"
+    assert fingerprint(made(1.0, documented.format("'one'\n    "))) == fingerprint(made(1.0, documented.format("'two'\n    ")))
 
 
 def test_another_process_agrees():

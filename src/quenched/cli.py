@@ -392,5 +392,13 @@ def _progress():
     return shown(wait=10.0)
 
 
+def entry() -> None:
+    """The command ``quenched``."""
+    status = main()
+    if "quenched.studies.limits" in sys.modules:
+        sys.modules["quenched.studies.limits"].leave(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

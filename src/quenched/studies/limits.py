@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 import warnings
 
 
@@ -16,12 +17,23 @@ class OutOfTime(Exception):
 _abandoned: list[threading.Thread] = []
 
 
+_PATIENCE = 60.0  # seconds that a process waits at its end for what it left to itself
+
+
 @atexit.register
-def _leave() -> None:
-    """End the process where compiled code still runs in a thread that was left to itself: the interpreter would abort."""
+def _wait() -> None:
+    """The interpreter aborts where compiled code still runs in such a thread."""
+    end = time.monotonic() + _PATIENCE
+    for thread in _abandoned:
+        thread.join(max(0.0, end - time.monotonic()))
+
+
+def leave(status: int) -> None:
+    """End this process with an exit ``status``, without waiting for what was left to itself."""
+    sys.stdout.flush(), sys.stderr.flush()
     if any(thread.is_alive() for thread in _abandoned):
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(int(hasattr(sys, "last_value")))
+        os._exit(status)
+    sys.exit(status)
 
 
 def limited(work, seconds: float):

@@ -46,7 +46,7 @@ class Store:
     def __init__(self, path, manifests: dict):
         self.solved: dict[str, Solved] = {}
         self.trials: dict[tuple[str, str], Trial] = {}
-        self.path = None if path is None else pathlib.Path(path)
+        self.path = None if path is None else pathlib.Path(path).expanduser().absolute()
         self.manifests = manifests
         self._published = -np.inf, 0.0  # when, and how long it took
         self._seen: set[pathlib.Path] = set()
@@ -119,6 +119,7 @@ class Store:
             return
         start, (last, took) = time.monotonic(), self._published
         if now or start - last > max(2.0, 10.0 * took):
+            self.refresh()  # what is published by several processes should not go backwards
             _whole(self.path / "data.nc", lambda temporary: make().to_netcdf(temporary, engine="h5netcdf"))
             self._published = time.monotonic(), time.monotonic() - start
 

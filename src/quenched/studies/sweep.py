@@ -9,7 +9,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def sweep(
     for name, path in [("store", store), *(("merge", other) for other in others)]:
         if path is not None and not isinstance(path, (str, os.PathLike)):
             raise ValueError(f"{name} must be a directory's path, got {path!r}")
-    kept = Store(store, study.manifests)
+    kept = Store(store, study.manifests if store is not None or others else study.no_manifests)
     for other in others:
         kept.merge(other)
     return _Run(study, kept, shard, time_limit, report).complete(run, seeds_at_a_time=None if executor is None else 1)
@@ -157,22 +157,26 @@ class _Study:
     def manifests(self) -> dict:
         """What the numbers depend on: file -> part -> its value in words and its fingerprint."""
         from .. import __version__
+        from ..problems import solve_many
 
         def described(parts):
             return {n: {"value": table.plain(value), "fingerprint": fingerprint(_number(value))} for n, value in parts.items()}
 
         fixed = {name: value for name, value in self.problem.parameters.items() if name not in self.grid.over}
         about = {"quenched": __version__, "problem": type(self.problem), "over": sorted(self.grid.over)}
-        solver = dict(self.options)
+        usual = {"init": None} | {p.name: p.default for p in inspect.signature(solve_many).parameters.values()}
+        solver = {name: value for name, value in self.options.items() if usual[name] is not value and usual[name] != value}
         if self.along is not None:
             solver["along"] = self.along
-        experiment = {name: value for name, value in self.settings.items() if name not in _NO_MATTER}
+        experiment = {name: value for name, value in self.settings.items() if name not in _NO_MATTER and value is not None}
         return {
             "manifest": described(about | fixed),
             "theory": described(solver) if self.solve else None,
             "experiment": described(experiment) if self.seeds else None,
         }
 
+
+    no_manifests: ClassVar[dict] = {"manifest": {}, "theory": {}, "experiment": {}}  # of a sweep that is kept nowhere
 
     @functools.cached_property
     def keys(self) -> dict:
@@ -241,12 +245,10 @@ class _Run:
                 self._keep_trials(name, end)
             self.report(self.total, self.total, "done")
         finally:
-            self.store.refresh()
-            more = True
-            while more:  # another process may have published before it knew of our points, or we before we knew of its
-                data = self._dataset()
-                self.store.publish(lambda data=data: data, now=True)
-                more = self.store.refresh()
+            self.store.publish(self._dataset, now=True)
+            if self.store.refresh():  # another process may have published meanwhile, before it knew of our last points
+                self.store.publish(self._dataset, now=True)
+            data = self._dataset()
         failed = data.attrs["failed"].splitlines()
         computed = any(record.values for record in [*self.store.solved.values(), *self.store.trials.values()])
         if failed and self.whole and not computed:
@@ -302,12 +304,14 @@ class _Run:
         """The points of a line, each from the solution of the one before."""
         grid, keys = self.study.grid, self.study.keys
         walk = tasks.Walk(self.study.problems[line[0]], self.study.along, self.study.options)
+        resumed = set()
         for index in line:
             saved = self.store.kept(fingerprint(keys[index]))
-            if saved is not None:
-                walk.resume(saved, grid.point(index)[self.study.along])
+            if saved is not None and walk.resume(saved, grid.point(index)[self.study.along]):
+                resumed.add(index)
         for position, index in enumerate(line):
-            if keys[index] in self.store.solved:
+            known = keys[index] in self.store.solved
+            if known and (index in resumed or not np.isfinite(self.store.solved[keys[index]].values.get("residual", np.nan))):
                 continue
             try:
                 x = grid.point(index)[self.study.along]
@@ -319,7 +323,8 @@ class _Run:
                 return
             if not isinstance(end, Exception):  # before the point itself: the next one starts from all of it
                 self.store.keep(fingerprint(keys[index]), end.save)
-            self._keep([r for r in [self._solved(index, end)] if r], 1, "theory")
+            if not known:  # else solved again to go on from
+                self._keep([r for r in [self._solved(index, end)] if r], 1, "theory")
             yield
 
     def _solved(self, index, end) -> Solved | None:

@@ -37,9 +37,14 @@ class Walk:
         rest = {name: value for name, value in options.items() if name != "init"}
         self.branch = Branch(problem, along, options.get("init"), rest)
 
-    def resume(self, path, x: float) -> None:
-        """Go on from the solution at ``x`` that was saved in ``path``."""
-        self.branch.found[x] = Solution.load(path, self.branch.problem.replace(**{self.branch.over: x}))
+    def resume(self, path, x: float) -> bool:
+        """Go on from the solution at ``x`` that was saved in ``path``; False, with a warning, where that is damaged."""
+        try:
+            self.branch.found[x] = Solution.load(path, self.branch.problem.replace(**{self.branch.over: x}))
+        except Exception as error:
+            warnings.warn(f"{path} cannot be read ({type(error).__name__}), and is solved again", stacklevel=2)
+            return False
+        return True
 
     def at(self, x: float):
         """The solution at ``x``, or the exception that came instead."""
