@@ -163,8 +163,8 @@ def test_along_a_branch_each_solution_starts_from_the_one_before(tmp_path):
         qn.sweep(committee, over, along="alpha", init="uninformed", store=tmp_path, progress=stop)
     xr.testing.assert_identical(qn.sweep(committee, over, along="alpha", init="uninformed", store=tmp_path), data)
     longer, begun = {"alpha": [*over["alpha"], 3.0]}, []  # what was solved stays, and is gone on from
-    progress = lambda done, total, what: begun.append(done)  # noqa: E731
-    more = qn.sweep(committee, longer, along="alpha", init="uninformed", store=tmp_path, progress=progress)
+    options = {"along": "alpha", "init": "uninformed", "store": tmp_path}
+    more = qn.sweep(committee, longer, progress=lambda done, total, what: begun.append(done), **options)
     assert begun[0] == 4
     xr.testing.assert_identical(more, qn.sweep(committee, longer, along="alpha", init="uninformed"))
     other = {"alpha": [1.0, 2.0]}  # the way matters
@@ -355,6 +355,7 @@ def test_the_same_numbers_written_otherwise(counted, tmp_path):
     assert counted == {"theory": 3, "trials": 6}
 
 
+@pytest.mark.slow
 def test_words_and_truth_values_of_any_kind(tmp_path):
     made = qn.sweep(RIDGE, {"intercept": [False, True]}, store=tmp_path)
     assert made["intercept"].dtype == bool and made["trusted"].all()
@@ -518,6 +519,7 @@ def test_families_stay_in_one_process(tmp_path):
     assert ends["a"][1] == ends["b"][1] != ends["c"][1]
 
 
+@pytest.mark.slow
 def test_what_has_run_out_of_time_changes_nothing_later():
     """Filters of warnings are as before when abandoned work has ended, and a script that left some ends without a crash."""
     code = """
@@ -548,6 +550,7 @@ def test_what_is_left_out_is_what_is_usual(counted, tmp_path):
     assert counted == {"theory": 1, "trials": 2}
 
 
+@pytest.mark.slow
 def test_a_line_goes_on_from_damaged_files(tmp_path):
     problem, over = qn.problems.GeneralizedLinear("logistic", "sign", alpha=1.0, weight_decay=0.1), {"alpha": [1.0, 2.0]}
     qn.sweep(problem, over, along="alpha", store=tmp_path)

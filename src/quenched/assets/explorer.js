@@ -27,6 +27,8 @@
       const head = name ? `<b>${name}</b><br>` : "";
       const theoryHover = head + "theory %{y:.5g}<br>at %{x:.4g}<extra></extra>";
       const firm = where(theory, trusted, true), doubtful = where(theory, trusted, false);
+      const line = theory.map((value, k) => (trusted && !trusted[k] ? null : value));
+      const alone = (k) => (line[k - 1] ?? null) === null && (line[k + 1] ?? null) === null;  // no line would show it
       const base = { type: "scatter", legendgroup: name || "theory", showlegend: false };
       const points = (flag, extra) => {
         const chosen = where(mean, sound, flag);
@@ -39,9 +41,9 @@
       };
       return [
         {
-          ...base, mode: firm.length === 1 ? "lines+markers" : "lines", name: name || "theory", showlegend: true,
-          x, y: theory.map((value, k) => (trusted && !trusted[k] ? null : value)),
-          line: { color, dash, width: 2.2 }, marker: { color }, hovertemplate: theoryHover,
+          ...base, mode: firm.some(alone) ? "lines+markers" : "lines", name: name || "theory", showlegend: true, x, y: line,
+          line: { color, dash, width: 2.2 }, hovertemplate: theoryHover,
+          marker: { color, symbol: "line-ew", size: line.map((_, k) => (alone(k) ? 9 : 0)), line: { color, width: 2.2 } },
         },
         {
           ...base, mode: "lines+markers", name: name || "theory", x: doubtful.map((k) => x[k]), y: doubtful.map((k) => theory[k]),
@@ -66,7 +68,10 @@
     const one = data.observables[state.shown];
     const logX = state.logX && data.x.positive, logY = state.logY && one.positive;
     const traces = tracesOf(one);
-    const numbers = state.hold ? [...one.theory, ...(one.mean || [])] : traces.flatMap((trace) => trace.y);
+    const reach = (values, errors) => values.flatMap((v, k) => (v === null ? [] : [v - (errors[k] ?? 0), v + (errors[k] ?? 0)]));
+    const numbers = state.hold
+      ? [...one.theory, ...reach(one.mean || [], one.error)]
+      : traces.flatMap((trace) => (trace.error_y ? reach(trace.y, trace.error_y.array) : trace.y));
     const looks = [one.name, logX, logY, state.hold].join();
     quenched.draw(chart, traces, {
       uirevision: one.name,  // what readers hid stays hidden while sliders move

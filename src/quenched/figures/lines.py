@@ -65,6 +65,10 @@ def lines(problems, theory, alphas, measured, observables, *, dim, seeds, progre
     )  # fmt: skip
 
 
+def _named(row) -> dict:
+    return {"standard error and shift" if name == "standard error" else name: value for name, value in row.items()}
+
+
 def all_in_standard_errors(data, observables) -> Check:
     """The verdict of :func:`in_standard_errors` on several observables, all of which must pass.
 
@@ -76,7 +80,7 @@ def all_in_standard_errors(data, observables) -> Check:
         error = data[f"{name}_se"] + SHIFT * np.abs(data[name]) / dim
         away = (data[f"{name}_mean"] - data[name]) / error
         verdicts[name] = in_standard_errors(data.assign({f"{name}_se": error, f"{name}_deviation": away}), name)
-    rows = tuple({"observable": name, **row} for name, verdict in verdicts.items() for row in verdict.rows)
+    rows = tuple({"observable": name, **_named(row)} for name, verdict in verdicts.items() for row in verdict.rows)
     away = np.abs([row["deviation"] for row in rows])
     text = (
         f"{int(np.sum(away <= NEAR))} of {away.size} measured points lie within {NEAR:g} standard errors (and a finite-size shift "

@@ -124,7 +124,7 @@ def check(data):
     passed = all(v.passed for v in verdicts) and overshoots and bool(errors[2:, -1].max() < 1.0)
     right = tuple(
         {"observable": row["observable"], "line": f"{_plain(row['alpha0'])}, learning rate {row['learning_rate']:.3g}, best decay",
-         "alpha": RIGHT_ALPHA, **{name: row[name] for name in ("theory", "mean", "standard error", "deviation")}}
+         "alpha": RIGHT_ALPHA, **{name: row[name] for name in ("theory", "mean", "standard error and shift", "deviation")}}
         for row in verdicts[1].rows
     )  # fmt: skip
     return Check(passed, text, verdicts[0].rows + right, data.attrs["failed"])

@@ -202,7 +202,7 @@ def _body(module, data, verdict: Check, picture: pathlib.Path, panels, seconds: 
     links = [_reference(text) for text in module.REFERENCES]
     return (
         f"{image}{charts}<p>{html.escape(module.CAPTION)}</p>"
-        f'<p class="{"ok" if verdict.passed else "failed"}">{html.escape(verdict.text)}.</p>{failed}{_deviations(verdict.rows)}'
+        f'<p class="{"ok" if verdict.passed else "failed"}">{html.escape(verdict.text)}.</p>{failed}{_deviations(verdict)}'
         f'{_table(verdict.rows)}<p class="small">{html.escape(settings(data.attrs))}. Computed in {seconds:.0f} s. '
         f'<a href="{picture.name}">Picture</a>, <a href="{picture.with_suffix(".csv").name}">numbers</a>. {"; ".join(links)}.</p>'
     )
@@ -214,8 +214,9 @@ def _chart(chart, kind: str = "") -> str:
     return f'<figure>{caption}<div class="chart{kind}" data-lazy></div>{embedded(drawn)}</figure>'
 
 
-def _deviations(rows) -> str:
+def _deviations(verdict: Check) -> str:
     """How far each measured point lies from its theory, in standard errors, within bands of one, two and three."""
+    rows = verdict.rows
     away = np.array([_deviation(row) for row in rows], dtype=float)
     kept = np.flatnonzero(np.isfinite(away))
     if not kept.size:
@@ -239,7 +240,10 @@ def _deviations(rows) -> str:
         "xaxis": {"title": {"text": "measured point"}, "range": [0.0, len(rows) + 1.0], "tickformat": "d"},
         "yaxis": {"title": {"text": "standard errors"}, "range": [-reach, reach]}, "shapes": bands, "showlegend": False,
     }  # fmt: skip
-    return _chart({"traces": traces, "layout": layout, "title": "(simulation − theory) / standard error"}, " strip")
+    title = "(simulation − theory) / standard error"
+    if "(and " in verdict.text or any(map(_allows, rows)):
+        title += ", to which is added what the sentence above allows for"
+    return _chart({"traces": traces, "layout": layout, "title": title}, " strip")
 
 
 def _deviation(row) -> float:
@@ -248,6 +252,12 @@ def _deviation(row) -> float:
     if "deviation" not in row and None not in (theory, mean, error) and error > 0:
         return (mean - theory) / error
     return row.get("deviation", np.nan)
+
+
+def _allows(row) -> bool:
+    """Whether a row's deviation is in more than its standard error."""
+    alone = _deviation({name: value for name, value in row.items() if name != "deviation"})
+    return bool(np.isfinite(alone) and abs(alone - row.get("deviation", alone)) > 1e-6 * (1.0 + abs(alone)))
 
 
 def _table(rows) -> str:

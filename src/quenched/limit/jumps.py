@@ -58,7 +58,7 @@ def target_jumps(model: Model, fn, names: tuple) -> Jumps:
         base, direction = (mean @ m_star)[classes] + 0.5 * around[0], around[1]
     h, noise = rng.standard_normal((_PROBES, mean.shape[1], model.units)), rng.standard_normal(_PROBES)
     probes = h, _labels(model, labels.value, classes, rng), noise, base, direction
-    found = _found(fn, names, *_as_key((line, probes, _shared(model, names))))
+    found = _found(fn, names, *as_key((line, probes, _shared(model, names))))
     if not single:
         return Jumps((), any(found))
     places = np.unique(np.concatenate(found))
@@ -81,7 +81,7 @@ def steps_only(model: Model, fn, names: tuple) -> bool:
         "label": _labels(model, labels.value, rng.integers(0, C, count), rng),
         "noise": rng.standard_normal(count),
     }
-    return _few_values(fn, names, *_as_key((given, {"gram": np.eye(model.units), **_shared(model, names)})))
+    return _few_values(fn, names, *as_key((given, {"gram": np.eye(model.units), **_shared(model, names)})))
 
 
 def _shared(model: Model, names: tuple) -> dict:
@@ -89,19 +89,20 @@ def _shared(model: Model, names: tuple) -> dict:
     return {name: value for name, value in {"params": model.params, "scalars": model.scalars}.items() if name in names}
 
 
-def _as_key(tree) -> tuple:
+def as_key(tree) -> tuple:
     """A pytree of numbers as two hashable things: its leaves and its structure."""
     leaves, structure = jax.tree.flatten(tree)
     return tuple((a.dtype.str, a.shape, a.tobytes()) for a in map(np.asarray, leaves)), structure
 
 
-def _of_key(numbers, structure):
+def of_key(numbers, structure):
+    """The pytree of :func:`as_key`, of NumPy arrays."""
     return jax.tree.unflatten(structure, [np.frombuffer(data, dtype).reshape(shape) for dtype, shape, data in numbers])
 
 
 @functools.lru_cache(maxsize=512)
 def _few_values(fn, names, numbers, structure) -> bool:
-    given, shared = _of_key(numbers, structure)
+    given, shared = of_key(numbers, structure)
     with float64(True):
         values = np.asarray(_probed(fn, names, given, shared))
     return len(np.unique(values.reshape(len(values), -1).astype(float).round(12), axis=0)) <= 16
@@ -134,7 +135,7 @@ def _near(x, places) -> bool:
 @functools.lru_cache(maxsize=512)
 def _found(fn, names, numbers, structure) -> tuple:
     """The places along the line at which ``fn`` jumps, probe by probe."""
-    line, probes, shared = _of_key(numbers, structure)
+    line, probes, shared = of_key(numbers, structure)
 
     def along(x):
         with float64(True):

@@ -16,7 +16,7 @@ from ..numerics import gaussian
 from ..numerics.chebyshev import chebyshev_nodes
 from . import fields
 from .channel import loss_layout
-from .jumps import NO_JUMPS, Jumps, steps_only, target_jumps
+from .jumps import NO_JUMPS, Jumps, as_key, of_key, steps_only, target_jumps
 from .model import Model
 from .observables import SPLIT, training_layout
 from .parts import Parts, in_parts
@@ -167,9 +167,7 @@ def jumps_of(model: Model, fn, names) -> Jumps:
     if getattr(response, "link", None) is not None:
         return found.joined(target_jumps(model, _by_name(response.link), ("target",)))
     if response.outcomes is not None and "target" in names:
-        leaves, treedef = jax.tree.flatten(response)
-        numbers = tuple((a.dtype.str, a.shape, a.tobytes()) for a in map(np.asarray, leaves))
-        return found.joined(target_jumps(model, _probabilities(treedef, numbers), ("target",)))
+        return found.joined(target_jumps(model, _probabilities(*as_key(response)), ("target",)))
     return found
 
 
@@ -179,9 +177,9 @@ def _by_name(link):
 
 
 @functools.lru_cache(maxsize=512)
-def _probabilities(treedef, numbers):
+def _probabilities(numbers, structure):
     """The probabilities of the outcomes of a response given the target."""
-    response = jax.tree.unflatten(treedef, [np.frombuffer(data, dtype).reshape(shape) for dtype, shape, data in numbers])
+    response = of_key(numbers, structure)
 
     def given(target):
         cov = jnp.zeros((*target.shape, target.shape[-1]))

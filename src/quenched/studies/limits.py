@@ -14,10 +14,9 @@ class OutOfTime(Exception):
     """Something took longer than it may."""
 
 
-_abandoned: list[threading.Thread] = []
-
-
 _PATIENCE = 60.0  # seconds that a process waits at its end for what it left to itself
+
+_abandoned: list[threading.Thread] = []
 
 
 @atexit.register

@@ -175,7 +175,6 @@ class _Study:
             "experiment": described(experiment) if self.seeds else None,
         }
 
-
     no_manifests: ClassVar[dict] = {"manifest": {}, "theory": {}, "experiment": {}}  # of a sweep that is kept nowhere
 
     @functools.cached_property
