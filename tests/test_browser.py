@@ -167,6 +167,8 @@ def three(monkeypatch, tmp_path):
         right.imshow([[1.0, 2.0]])
         middle.plot([1.0, 2.0], [1.0, 2.0], label=r"$\hat q$")
         middle.legend()
+        middle.axvline(1.5, ls=":")
+        middle.axhspan(1.2, 1.4)
         return plotting.curve(data, "test_error", ax=left)
 
     def fails(data):
@@ -196,4 +198,7 @@ def test_the_report_draws_its_charts_as_they_are_scrolled_to(three, device, visi
     assert page.locator("nav li").all_inner_texts()[1].split() == ["✗", "fail", "Figure", "of", "broken"]
     assert page.locator("#panels img").count() == 1
     page.locator("#lines summary").click()
+    page.locator("#panels .chart").nth(1).scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelectorAll('#panels .chart')[1].querySelectorAll('.shapelayer path').length == 2")
+    assert page.locator("#panels img").bounding_box()["width"] > 300  # a panel of three, but not a third of the screen
     assert sideways(page) == 0  # the table scrolls in its own box

@@ -1,6 +1,7 @@
 """Matplotlib's Axes as charts: what was drawn is in the traces, what charts cannot show is refused."""
 
 import json
+import struct
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from quenched import plotting
 from quenched.plotting.markup import as_html, as_text, wrapped
 from quenched.plotting.page import as_json
+from quenched.plotting.panels import cut_out, panels
 
 
 @pytest.fixture
@@ -132,6 +134,23 @@ def test_a_heat_map_is_no_chart_but_its_neighbours_are():
     right.contour([[1.0, 2.0], [3.0, 4.0]])
     found = plotting.charts(figure)
     assert [one is None for one in found] == [False, True, True]
+    plt.close(figure)
+
+
+def size(png):
+    return struct.unpack(">2I", png[16:24])
+
+
+def test_one_panel_is_cut_out_with_its_colour_bar(tmp_path):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 4.0))
+    bar = figure.colorbar(right.imshow([[1.0, 2.0], [3.0, 4.0]])).ax
+    figure.savefig(tmp_path / "both.png", dpi=2.0 * figure.dpi)
+    width, height = size(cut_out(right, tmp_path / "both.png"))
+    box, beside = right.get_tightbbox(), bar.get_tightbbox()
+    margin = 0.1 * figure.dpi
+    expected = 2.0 * np.array([beside.x1 - box.x0 + margin, max(box.height, beside.height) + margin])
+    assert (width, height) == pytest.approx(expected, abs=3)
+    assert panels(left) == [left, right]
     plt.close(figure)
 
 

@@ -1,6 +1,8 @@
 """Figures by name: each says what it is, refuses what it must, and draws what it was given."""
 
 import importlib
+import re
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -24,7 +26,9 @@ from quenched.figures import (
     rainbow,
     trained_features,
 )
+from quenched.figures.along import along
 from quenched.figures.lines import all_in_standard_errors, closed_form, lines
+from quenched.finite.trials import Estimate
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
@@ -32,6 +36,51 @@ def test_every_figure_is_whole(name):
     module = importlib.import_module(f"quenched.figures.{name.replace('-', '_')}")
     assert module.TITLE and len(module.CAPTION) > 100 and module.REFERENCES
     assert all(callable(getattr(module, part)) for part in ("study", "check", "plot"))
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_captions_do_not_say_where_panels_are(name):
+    """On a page they wrap."""
+    caption = importlib.import_module(f"quenched.figures.{name.replace('-', '_')}").CAPTION
+    place = r"(left|right|middle|top|bottom|above|below)"
+    assert not re.search(rf"(^|[.;,(] ?){place}( left| right)?[:,)]|\b(on|from|at|to) the {place}\b", caption, re.IGNORECASE)
+
+
+class Solvable(NamedTuple):
+    """A problem with one parameter, of which it is told from where it is solved."""
+
+    noise: float = 0.0
+    log: list | None = None
+
+    @property
+    def parameters(self):
+        return {"noise": self.noise, "units": 1}
+
+    def replace(self, noise):
+        return self._replace(noise=noise)
+
+    def solve(self, init):
+        self.log.append((self.noise, init if init == "global" else init["at"]))
+        return Solved(self.noise)
+
+    def simulate(self, dim, seeds):
+        return {"q": Estimate(self.noise, 0.1, seeds)}
+
+
+class Solved(dict):
+    def __init__(self, noise):
+        super().__init__(q=2.0 * noise, at=noise)
+        self.converged, self.stable = True, noise < 0.8
+
+
+def test_theory_is_continued_from_the_nearest_anchor():
+    log = []
+    values, some = [0.1, 0.2, 0.5, 0.7, 0.9], {"anchors": (0.1, 0.9), "known": {0.7: 7.0}}
+    data = along(Solvable(log=log), "noise", values, (0.5,), "q", dim=8, seeds=2, **some)
+    assert log == [(0.1, "global"), (0.9, "global"), (0.2, 0.1), (0.5, 0.1)]
+    np.testing.assert_allclose(data["q"], [0.2, 0.4, 1.0, 7.0, 1.8])
+    assert data["trusted"].values.tolist() == [True, True, True, True, False] and data["trials"].values.tolist() == [0, 0, 2, 0, 0]
+    assert data.attrs["parameters"] == '{"units": 1}'
 
 
 def test_an_unknown_figure_is_refused(capsys):
@@ -46,6 +95,7 @@ def phases(slope=1.0):
     small = np.full(gap.shape, 1e-3)
     columns = {"gap": gap, "advantage": -gap, "bistable_mass": small.copy(), "quadrature_error": small}
     columns["bistable_mass"][:2, :3] = 0.1
+    columns["gap"][-1, :2] = np.nan
     columns = {name: (("omega", "alpha"), column) for name, column in columns.items()} | {"trusted": (("omega", "alpha"), gap < 9)}
     return xr.Dataset(columns, {"omega": omega, "alpha": alpha})
 
@@ -57,6 +107,9 @@ def test_phase_diagram_reads_its_transition():
     assert diagram.check(data).passed and not diagram.check(phases(slope=-1.0)).passed
     ax = diagram.plot(data)
     assert "omega" in ax.get_xlabel() and "alpha" in ax.get_ylabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["transition", "beats linear", "several minima"]
+    colours = ax.collections[0].cmap(ax.collections[0].norm(np.array([-1e-9, 1e-9])))  # on both sides of the transition
+    assert colours[0, 2] > colours[0, 0] + 0.1 and colours[1, 0] > colours[1, 2] + 0.1
     plt.close(ax.figure)
 
 

@@ -14,7 +14,8 @@ import xarray as xr
 
 from quenched import cli, plotting
 from quenched.figures import digits, message_passing, mixture, report
-from quenched.figures.check import in_standard_errors
+from quenched.figures.check import close_ones, counted, in_standard_errors
+from quenched.plotting.page import settings
 
 
 def data(deviations, failed="", trusted=True):
@@ -84,6 +85,46 @@ def test_what_passes(made, passed):
 
 def test_doubtful_points_are_counted():
     assert "3 points of theory are doubtful" in in_standard_errors(data([0.0] * 3, trusted=False), "test_error").text
+    assert in_standard_errors(data([0.0], trusted=False), "test_error").text == (
+        "1 of 1 measured point lies within 3 standard errors of the theory, the farthest at 0.0; "
+        "1 point of theory is doubtful (hollow)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        ([0.5, -1.0], "2 of 2 measured points lie"), ([0.5, -7.0], "1 of 2 measured points lies"),
+        ([7.0, 7.0], "0 of 2 measured points lie"), ([7.0], "0 of 1 measured point lies"),
+    ],
+)  # fmt: skip
+def test_words_agree_with_numbers(away, words):
+    assert close_ones(away) == f"{words} within 3 standard errors"
+    assert [counted(n, "layer") for n in range(3)] == ["0 layers", "1 layer", "2 layers"]
+
+
+def test_settings_say_once_what_is_fixed():
+    about = {"problem": "Tiny", "parameters": '{"alpha": 1.0, "noise": 0.25, "units": [3.0, 4]}', "simulate": '{"dim": 50}'}
+    assert settings(about, data([0.0]).coords) == "Tiny: noise = 0.25, units = [3, 4], dim = 50"
+    assert settings(about | {"parameters": '"Tiny(noise=0.25)"'}) == "Tiny(noise=0.25): dim = 50"
+    assert settings({}) == ""
+
+
+def test_a_long_legend_does_not_take_the_place_of_the_curves():
+    ax = plt.subplots()[1]
+    for k in range(6):
+        ax.plot([0.0, 1.0], [0.0, k], label=f"curve {k}")
+    assert "style" not in report._chart(plotting.charts(ax)[0])
+    ax.legend()
+    assert 'style="height: 458px"' in report._chart(plotting.charts(ax)[0])
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize(("count", "step"), [(1, 1), (4, 1), (40, None)])
+def test_deviations_of_few_points_are_marked_at_whole_numbers(count, step):
+    [held] = re.findall(r'json">(.*?)</script>', report._deviations(in_standard_errors(data([0.5] * count), "test_error")))
+    axis = json.loads(held)["layout"]["xaxis"]
+    assert axis.get("dtick") == step and 0.0 < axis["range"][0] < 1.0 and count < axis["range"][1] < count + 1.0
 
 
 def test_a_figure_that_fails_shows(tiny, tmp_path, monkeypatch, capsys):
@@ -103,7 +144,7 @@ def test_a_figure_that_cannot_be_computed_is_told_and_the_others_go_on(tiny, tmp
         page = report.build(tmp_path, names=("broken-one", "no-such-figure", "tiny"), processes=1)
     text = page.path.read_text()
     assert not page.passed and "FAIL A broken figure: it could not be computed, ZeroDivisionError: division by zero" in page.summary
-    assert "No module named &#x27;quenched.figures.no_such_figure&#x27;" in text and "1 of 3 figures pass" in text
+    assert "No module named &#x27;quenched.figures.no_such_figure&#x27;" in text and "1 of 3 figures passes" in text
     assert "A &lt;tiny&gt; figure" in text
 
 
@@ -120,7 +161,7 @@ def test_the_page_is_whole_after_every_figure(tiny, tmp_path):
         patch.setitem(sys.modules, module.__name__, module)
         report.build(tmp_path, names=("tiny", "second"), processes=1)
     [text] = seen
-    assert text.endswith("</html>\n") and "1 of 2 figures pass, 1 not computed yet" in text and ">waiting</span>second" in text
+    assert text.endswith("</html>\n") and "1 of 2 figures passes, 1 not computed yet" in text and ">waiting</span>second" in text
 
 
 def test_a_section_goes_between_processes(tiny, tmp_path):
@@ -136,7 +177,7 @@ def test_a_heat_map_is_shown_as_a_picture(tiny, tmp_path):
 
     tiny.plot = draw
     body = report.compute("tiny", True, tmp_path).body
-    assert len(re.findall(r'src="data:image/png;base64,[\w+/=]{1000,}"', body)) == 1
+    assert len(re.findall(r'src="data:image/png;base64,[\w+/=]{1000,}" alt="A &lt;tiny&gt; figure, panel 1"', body)) == 1
     assert body.count("data-lazy") == 2  # the other panel, and the deviations
 
 
@@ -162,6 +203,7 @@ def test_optimal_error_of_two_clusters_is_the_limit_of_strong_penalties():
         assert float(problem.replace(alpha=alpha, weight_decay=0.1).solve()["test_error"]) > mixture.bayes_error(alpha)
 
 
+@pytest.mark.slow
 def test_digits_are_predicted_and_the_check_can_fail():
     data = digits.study(quick=True)
     verdict = digits.check(data)

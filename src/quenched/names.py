@@ -5,7 +5,11 @@ from typing import NamedTuple
 
 
 class Name(NamedTuple):
-    """``label`` is LaTeX for an axis, ``unit`` plain text, ``description`` one line for a reader."""
+    """``label`` is LaTeX for an axis, ``unit`` plain text, ``description`` one line for a reader.
+
+    >>> NAMES["test_error"].unit, NAMES["test_error"].description
+    ('fraction of wrong labels', 'probability of a wrong label on fresh data')
+    """
 
     label: str
     unit: str

@@ -13,10 +13,10 @@ from .check import Check
 TITLE = "One attention layer counts in two ways"
 CAPTION = (
     "A one-layer transformer learns how often each symbol occurs in its sequence. The same architecture has two solutions, each "
-    "first trained with the other part of its queries and keys held at zero, then with everything released. Left: attention of the "
-    "positional solution to one sequence, middle: of the semantic one, where equal symbols attend to each other. Right: how "
-    "much of the attention varies from sequence to sequence (0 where positions alone decide, 0.63 where equal symbols share all "
-    "of it), and accuracy on fresh sequences."
+    "first trained with the other part of its queries and keys held at zero, then with everything released. Maps: the attention "
+    "of both to one sequence (darker: more); in the semantic one equal symbols attend to each other. Points: how much of the "
+    "attention varies from sequence to sequence (0 where positions alone decide, 0.63 where equal symbols share all of it), and "
+    "accuracy on fresh sequences."
 )
 REFERENCES = ("H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902",)
 KINDS = ("positional", "semantic")
@@ -48,7 +48,8 @@ def study(quick: bool = False, progress=None):
     return xr.Dataset(
         columns,
         {"kind": ("kind", list(KINDS)), "seed": ("seed", np.arange(seeds), attributes("seed"))},
-        {"quenched": __version__, "problem": "counting", "parameters": json.dumps(options), "failed": "",
+        {"quenched": __version__, "problem": "counting", "parameters": json.dumps(options),
+         "simulate": json.dumps({"seeds": seeds}), "failed": "",
          "tokens": json.dumps([np.asarray(row[0].tokens[0]).tolist() for row in runs])},
     )  # fmt: skip
 
@@ -75,6 +76,8 @@ def plot(data, ax=None):
             panel.set_xticks(range(len(names)), names)
             panel.set_yticks(range(len(names)), names)
             panel.set_title(kind)
+            panel.set_xlabel("attended symbol")
+            panel.set_ylabel("attending symbol")
         ax = panels[2]
     for kind, colour in zip(KINDS, plotting.COLOURS, strict=False):
         part = data.sel(kind=kind)

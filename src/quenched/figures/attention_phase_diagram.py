@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,18 +13,23 @@ from .. import plotting
 from ..names import attributes
 from ..problems import SolveWarning
 from ..problems.continuation import Branch
+from .along import fixed
 from .attention_transition import BRANCHES, problem
 from .check import Check
 
 TITLE = "Phase diagram of attention: position or meaning"
 CAPTION = (
-    "Energy of the semantic minus that of the positional branch (colours), over samples per dimension and the positional share "
-    "omega of the target. Solid line: the transition, where they are equal; dashed: from there on the semantic branch beats the "
+    "Energy of the semantic minus that of the positional branch, over samples per dimension and the positional share omega of the "
+    "target: where attention learns by meaning (blue) the semantic branch is the lower one, where it learns by position (orange) "
+    "the positional one. Solid line: the transition, where they are equal; dashed: from there on the semantic branch beats the "
     "best linear positional attention. Hatched: the proximal operator has several minima in more than 1% of the samples of a "
-    "branch, and replica symmetry is an approximation. White: one of the branches was not found."
+    "branch, and replica symmetry is an approximation. White: one of the branches was not found. Each cell is one point of "
+    "theory; lines are interpolated between their centres."
 )
 REFERENCES = ("H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902",)
 DOUBT = 1e-2
+#: Where the semantic branch is the lower one, and where the positional one; white is left for what was not found.
+SIDES = ((0.0, "#4292c6"), (0.5, "#c6dbef"), (0.5, "#fee0bf"), (1.0, "#f16913"))
 OPTIONS = {"quadrature_tol": 0.05, "tol": 1e-6, "max_steps": 40}  # near a branch's end hundreds of steps would be taken in vain
 GONE = 2  # points in a row of the scan that have no solution: below them the branch is not looked for
 
@@ -79,7 +83,7 @@ def study(quick: bool = False, progress=None, workers: int = 2):
     return xr.Dataset(
         {name: (("omega", "alpha"), column) for name, column in columns.items()},
         {"omega": ("omega", omegas, attributes("omega")), "alpha": ("alpha", alphas, attributes("alpha"))},
-        {"quenched": __version__, "problem": "Attention", "parameters": json.dumps(repr(problem())), "failed": ""},
+        {"quenched": __version__, "problem": "Attention", "parameters": fixed(problem(), "omega", "alpha"), "failed": ""},
     )  # fmt: skip
 
 
@@ -110,17 +114,26 @@ def check(data):
 
 
 def plot(data, ax=None):
-    """The map of energy differences with both lines."""
+    """The map of energy differences with both lines, and what is doubtful hatched."""
+    from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+    from matplotlib.patches import Patch
+
     ax = plotting.axes(ax)
     x, y = data["omega"], data["alpha"]
-    gap = 1e4 * data["gap"].transpose("alpha", "omega").values
-    size = np.nanmax(np.abs(gap))
-    image = ax.pcolormesh(x, y, gap, cmap="RdBu_r", vmin=-size, vmax=size, shading="nearest", rasterized=True)
-    ax.figure.colorbar(image, ax=ax, label=r"$10^4\,(e_\mathrm{sem} - e_\mathrm{pos})$")
-    mass = data["bistable_mass"].transpose("alpha", "omega").values
-    ax.contourf(x, y, mass, levels=[DOUBT, 1.0], colors="none", hatches=["////"])
-    ax.contour(x, y, gap, levels=[0.0], colors="k")
-    ax.contour(x, y, data["advantage"].transpose("alpha", "omega").values, levels=[0.0], colors="k", linestyles="--")
+    gap, mass, advantage = (data[name].transpose("alpha", "omega").values for name in ("gap", "bistable_mass", "advantage"))
+    gap = 1e4 * gap
+    low, high = min(np.nanmin(gap), -1e-3), max(np.nanmax(gap), 1e-3)
+    colours = {"cmap": LinearSegmentedColormap.from_list("sides", SIDES), "norm": TwoSlopeNorm(0.0, low, high)}
+    image = ax.pcolormesh(x, y, gap, shading="nearest", **colours)
+    ticks = [low, low / 2.0, 0.0, high / 2.0, high]
+    ax.figure.colorbar(image, ax=ax, label=r"$10^4\,(e_\mathrm{sem} - e_\mathrm{pos})$", ticks=ticks, format="%.2g")
+    hatched = {"hatch": "///", "edgecolor": "0.3", "linewidth": 0.0}
+    ax.pcolor(x, y, np.where(mass > DOUBT, 1.0, np.nan), shading="nearest", facecolor="none", **hatched)
+    for values, style in ((gap, "-"), (advantage, "--")):
+        ax.contour(x, y, values, levels=[0.0], colors="k", linestyles=style, linewidths=2.5)
+    handles = [ax.plot([], [], "k", ls=style, label=text)[0] for style, text in (("-", "transition"), ("--", "beats linear"))]
+    handles.append(Patch(facecolor="none", label="several minima", **hatched))
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handlelength=1.7, handleheight=1.2)
     ax.set_xlabel(plotting.label("omega"))
     ax.set_ylabel(plotting.label("alpha"))
     return ax

@@ -9,15 +9,16 @@ import numpy as np
 from .. import plotting
 from ..names import attributes
 from ..problems import Attention, follow
+from .along import fixed
 from .check import in_standard_errors
 
 TITLE = "Attention learns by position, then by meaning"
 CAPTION = (
     "A tied rank-one attention layer learns a target that mixes both (positional share 0.3, two tokens of standard deviation "
-    "0.5). Left: the energy of the semantic branch minus that of the positional one. Middle: overlap with the encodings (m) and "
-    "with the target (theta/sigma^2) on each branch. Right: test errors, with the best linear positional attention (dashed). Lines "
-    "are replica-symmetric theory, hollow where its proximal operator has several minima in more than 1% of the samples; points "
-    "are layers trained from the start of each branch, less what their encodings add at this size."
+    "0.5). First panel: the energy of the semantic branch minus that of the positional one. Second: overlap with the encodings "
+    "(m) and with the target (theta/sigma^2) on each branch. Third: test errors, with the best linear positional attention "
+    "(dashed). Lines are replica-symmetric theory, hollow where its proximal operator has several minima in more than 1% of the "
+    "samples; points are layers trained from the start of each branch, less what their encodings add at this size."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = ("H. Cui, F. Behrens, F. Krzakala, L. Zdeborova (2024), arXiv:2402.03902",)
@@ -78,7 +79,7 @@ def study(quick: bool = False, progress=None):
     return xr.Dataset(
         {name: (("branch", "alpha"), column) for name, column in columns.items()},
         {"branch": ("branch", list(BRANCHES)), "alpha": ("alpha", alphas, attributes("alpha"))},
-        {"quenched": __version__, "problem": "Attention", "parameters": json.dumps(repr(here)),
+        {"quenched": __version__, "problem": "Attention", "parameters": fixed(here, "alpha"),
          "simulate": json.dumps({"dim": dim, "seeds": seeds}), "failed": "", "linear": here.linear_attention_mse()},
     )  # fmt: skip
 

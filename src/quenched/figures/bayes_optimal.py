@@ -11,12 +11,12 @@ from .lines import all_in_standard_errors, lines, solved
 
 TITLE = "Learning a deep random network: the Bayes-optimal error"
 CAPTION = (
-    "The target is a random network of two hidden layers, activation tanh(2x), of known architecture and unknown weights. Left: "
-    "its real outputs are learnt. The Bayes-optimal error (thick) is that of ridge regression at its best weight decay; ridge "
-    "at others peaks at n = d, and random features of width 3d at their best weight decay stay above. Right: only the sign is "
-    "seen. Logistic regression (full size only) is nearly optimal; the square loss with little weight decay is not. Dashed: what "
-    "n ~ d samples never teach. Points: Gaussian processes (left) and expectation propagation (right) with the network's own "
-    "kernel, on data of actual networks."
+    "The target is a random network of two hidden layers, activation tanh(2x), of known architecture and unknown weights. "
+    "Regression: its real outputs are learnt. The Bayes-optimal error (thick) is that of ridge regression at its best weight "
+    "decay; ridge at others peaks at n = d, and random features of width 3d at their best weight decay stay above. "
+    "Classification: only the sign is seen. Logistic regression (full size only) is nearly optimal; the square loss with little "
+    "weight decay is not. Dashed: what n ~ d samples never teach. Points: Gaussian processes (regression) and expectation "
+    "propagation (classification) with the network's own kernel, on data of actual networks."
 )
 REFERENCES = ("H. Cui, F. Krzakala, L. Zdeborova (2023), arXiv:2302.00375",)
 OBSERVABLES = ("test_mse", "test_error")
@@ -89,8 +89,8 @@ def plot(data, ax=None):
         _, (ax, other) = plt.subplots(1, 2, figsize=(11.0, 4.4))
     target = problem()
     never = np.arccos(np.sqrt(1.0 - float(target.numbers.rest / target.total))) / np.pi
-    panels = ((ax, "test_mse", float(target.numbers.rest)), (other, "test_error", never))
-    for axes, name, floor in panels:
+    panels = ((ax, "test_mse", "regression", float(target.numbers.rest)), (other, "test_error", "classification", never))
+    for axes, name, task, floor in panels:
         if axes is None:
             continue
         shown = [line for line in data["line"].values if np.any(np.isfinite(data[name].sel(line=line)))]
@@ -102,6 +102,7 @@ def plot(data, ax=None):
         axes.axhline(floor, color="0.4", ls="--", lw=1.0)
         axes.set_xlabel(plotting.label("alpha"))
         axes.set_ylabel(plotting.label(name))
+        axes.set_title(task, fontsize="medium")
         axes.legend()
     ax.set_ylim(0.0, 1.6 * float(target.total))
     return ax

@@ -23,6 +23,26 @@ class Check(NamedTuple):
     failed: str
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "point"), counted(3, "point"), counted(0, "point")
+    ('1 point', '3 points', '0 points')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def close_ones(away, noun: str = "measured point", allowed: str = "") -> str:
+    """How many of the deviations ``away`` are small, in words; ``allowed``: what was added to the standard errors.
+
+    >>> close_ones([0.5, 1.0, 7.0]), close_ones([0.5], "fit", " (and 1%)")
+    ('2 of 3 measured points lie within 3 standard errors', '1 of 1 fit lies within 3 standard errors (and 1%)')
+    """
+    near, count = int(np.sum(np.abs(away) <= NEAR)), len(away)
+    verb = "lies" if 1 in (near, count) else "lie"
+    return f"{near} of {counted(count, noun)} {verb} within {NEAR:g} standard errors{allowed}"
+
+
 def measured_points(data, columns: dict[str, str]) -> tuple[dict, ...]:
     """One dict for each measured point of a Dataset: its coordinates, then ``columns`` (text -> variable)."""
     frame = data[list(columns.values())].to_dataframe().reset_index().dropna()
@@ -39,10 +59,7 @@ def in_standard_errors(data, observable: str) -> Check:
         return Check(False, "no point was measured", rows, failed)
     away = np.abs([row["deviation"] for row in rows])
     near = int(np.sum(away <= NEAR))
-    text = (
-        f"{near} of {away.size} measured points lie within {NEAR:g} standard errors of the theory, "
-        f"the farthest at {away.max():.1f}"
-    )
+    text = f"{close_ones(away)} of the theory, the farthest at {away.max():.1f}"
     if doubtful:
-        text += f"; {doubtful} points of theory are doubtful (hollow)"
+        text += f"; {counted(doubtful, 'point')} of theory {'is' if doubtful == 1 else 'are'} doubtful (hollow)"
     return Check(bool(near >= SHARE * away.size and away.max() <= FAR and not failed), text, rows, failed)

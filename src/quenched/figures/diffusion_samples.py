@@ -14,10 +14,10 @@ TITLE = "Diffusion learnt by SGD: what is generated"
 CAPTION = (
     "Generated samples in the plane of the three means (crosses), for the networks of the figure of their training, stopped after "
     "tau d steps; the sampler makes 99 Euler steps of 1/100. Blue: the theory's law on a logarithmic scale, as far as its 65,536 "
-    "nodes show it; orange: samples of actual networks. Two saturating odd units have four attractors, the sums and differences of "
-    "their directions, and an odd activation cannot tell x from -x: as many samples lie nearest to minus the second mean, where "
-    "there is no data, as nearest to the second mean. The share of the second cluster (said above), a third of the data, goes down "
-    "and up again; late in training the samples spread too far, for b exceeds 1."
+    "nodes show it; orange: samples of actual networks. Two saturating odd units have four attractors, the sums and differences "
+    "of their directions, and an odd activation cannot tell x from -x: as many samples lie nearest to minus the second mean, "
+    "where there is no data, as nearest to the second mean. The share of the second cluster (in each title), a third of the data, "
+    "goes down and up again; late in training the samples spread too far, for b exceeds 1."
 )
 REFERENCES = ("H. Cui, C. Pehlevan, Y. Lu (2025), arXiv:2501.03937",)
 TAUS, BINS, REACH = (2.0, 5.0, 10.0, 20.0), 80, (4.0, 4.5, 7.5, 12.0)
@@ -90,7 +90,7 @@ def plot(data, ax=None):
     if ax is None:
         import matplotlib.pyplot as plt
 
-        taus, (_, panels) = TAUS, plt.subplots(1, 4, figsize=(15.0, 4.0))
+        taus, panels = TAUS, plt.subplots(2, 2, figsize=(8.6, 8.6))[1].ravel()
     size = json.loads(data.attrs["simulate"])
     centres = problem().clusters.centroids
     for panel, tau in zip(panels, taus, strict=True):
@@ -108,7 +108,7 @@ def plot(data, ax=None):
         panel.set_xlim(-reach, reach)
         panel.set_ylim(-reach, reach)
         panel.set_xlabel("along the first mean")
+        panel.set_ylabel(f"along the second mean\n(points: $d = {size['dim']}$)")
         share = f"second mode {100 * float(part['share']):.2g}%"
         panel.set_title(rf"$\tau = {tau:g}$: $V = {float(part['V']):.2g}$, {share}", fontsize="small")
-    panels[0].set_ylabel(f"along the second mean\n(points: $d = {size['dim']}$)")
     return panels[0]

@@ -8,16 +8,16 @@ import numpy as np
 
 from .. import plotting
 from ..problems import OnlineDiffusion
-from .check import FAR, NEAR, SHARE, Check
+from .check import FAR, NEAR, SHARE, Check, close_ones, counted
 
 TITLE = "Diffusion learnt by SGD: the course of training"
 CAPTION = (
     "Three clusters of unit variance and equal weight at (3, 0), (0, -3), (-3, 0) in high dimension; a denoiser of two tanh units "
     "and a skip connection b is learnt by SGD on fresh points, one a step, at alpha = 0.3, beta = 0.7 (learning rates 0.2, weight "
-    "decay 0.05). The units start along the first two means. Left: their overlaps with these means, middle: their squared norms, "
-    "both over the number of steps per dimension; right: b. Solid: the limit of high dimension; points: actual networks, with bars "
-    "of one standard error; dashed: with the leading 1/d correction of b at the dimension of the experiment. b overshoots 1 at "
-    "late times, since at this noise the best b is 1.207 (dotted)."
+    "decay 0.05). The units start along the first two means. First panel: their overlaps with these means, second: their squared "
+    "norms, both over the number of steps per dimension; third: b. Solid: the limit of high dimension; points: actual networks, "
+    "with bars of one standard error; dashed: with the leading 1/d correction of b at the dimension of the experiment. b "
+    "overshoots 1 at late times, since at this noise the best b is 1.207 (dotted)."
 )
 REFERENCES = ("H. Cui, C. Pehlevan, Y. Lu (2025), arXiv:2501.03937",)
 STATISTICS = ("M11", "M22", "Q11", "Q22", "b")
@@ -87,7 +87,7 @@ def in_standard_errors(rows, failed: str) -> Check:
     """The verdict on rows with a ``deviation``."""
     away = np.abs([row["deviation"] for row in rows])
     near = int(np.sum(away <= NEAR))
-    text = f"{near} of {away.size} measured points lie within {NEAR:g} standard errors of theory, the farthest at {away.max():.1f}"
+    text = f"{close_ones(away)} of theory, the farthest at {away.max():.1f}"
     return Check(bool(near >= SHARE * away.size and away.max() <= FAR and not failed), text, tuple(rows), failed)
 
 
@@ -109,7 +109,7 @@ def plot(data, ax=None):
         panel.set_ylabel(text)
         panel.set_ylim(bottom=0.0)
         panel.legend(loc="lower right")
-    panels[0].set_title(f"$d = {size['dim']}$, {size['seeds']} networks", fontsize="medium")
+    panels[0].set_title(f"$d = {size['dim']}$, {counted(size['seeds'], 'network')}", fontsize="medium")
     if len(panels) > 1:
         panels[2].set_ylim(top=1.3)
         panels[2].axhline(BEST, color="0.4", ls=":")

@@ -12,14 +12,14 @@ from .check import NEAR, Check, in_standard_errors
 
 TITLE = "Along a flow learnt from few samples"
 CAPTION = (
-    "Eight samples of two clusters of size 1.5 at plus and minus mu, |mu|^2 = d; weight decay 0.1. Left: the generated sample "
-    "is R mu + c_eta eta + c_xi xi and noise, along mu, along the mean deviation eta of the training samples and along the "
+    "Eight samples of two clusters of size 1.5 at plus and minus mu, |mu|^2 = d; weight decay 0.1. First panel: the generated "
+    "sample is R mu + c_eta eta + c_xi xi and noise, along mu, along the mean deviation eta of the training samples and along the "
     "mean noise xi of the training set; with its squared norm per dimension, and the cosine of its mean and mu. The linear "
-    "(solid) and the variance preserving schedule (dashed, hollow) part on the way and meet at the end. Middle: the trained "
-    "denoiser c x + w sign(w.x) of the linear schedule, and right its error on fresh data, above the least possible one "
-    "(dashed). Points on the left: samples that follow 50 steps of the flow of autoencoders trained at each of these times "
-    "(compared with the theory of 50 steps, from which the lines, in continuous time, differ by some per cent); middle and "
-    "right: autoencoders trained at one time."
+    "(solid) and the variance preserving schedule (dashed, hollow) part on the way and meet at the end. Second: the trained "
+    "denoiser c x + w sign(w.x) of the linear schedule, and third its error on fresh data, above the least possible one (dashed). "
+    "Points of the first panel: samples that follow 50 steps of the flow of autoencoders trained at each of these times (compared "
+    "with the theory of 50 steps, from which the lines, in continuous time, differ by some per cent); of the others: autoencoders "
+    "trained at one time."
 )
 REFERENCES = ("H. Cui, F. Krzakala, E. Vanden-Eijnden, L. Zdeborova (2023), arXiv:2310.03575",)
 SCHEDULES = ("linear", "variance-preserving")

@@ -8,17 +8,19 @@ import numpy as np
 from .. import plotting
 from ..laws import DeepNetwork
 from ..problems import DeepFeatures
+from .check import counted
 from .lines import all_in_standard_errors, closed_form, lines
 
 TITLE = "Depth regularises"
 CAPTION = (
-    "Ridge regression on the last of 1 to 6 frozen random layers of width 4d, on a target of one random sign layer. Top: test "
-    "error at a weight decay of 0.001; left for the activation 1.1 sign(x) min(|x|, 2), right for tanh. Every layer adds noise "
-    "that is not linear in the inputs, and acts as a ridge: with depth the bump at n = d of the first shrinks, and the "
-    "interpolation peak at n = p of the second vanishes; but the first's peak at n = p grows, and so does the second's bump. "
-    "Bottom left: the best weight decay, which falls with the depth of tanh layers, since their own noise does part of its "
-    "work, and rises with that of clipped ones where samples are few. Bottom right: the error at the best weight decay, where "
-    "depth only hurts. Lines are averaged over all weights, points are readouts of actual networks."
+    "Ridge regression on the last of 1, 2, 3, 4 or 6 frozen random layers of width 4d (the more layers the lighter), on a target "
+    "of one random sign layer. First two panels: test error at a weight decay of 0.001, for a clipped linear activation and for "
+    "tanh. Every layer adds noise that is not linear in the inputs, and acts as a ridge: with depth the bump at n = d of the "
+    "clipped layers shrinks, and the interpolation peak at n = p = 4d of tanh vanishes; but the peak of the clipped ones grows, "
+    "and so does the bump of tanh (dotted: both places). Third panel: the best weight decay, which falls with the depth of tanh "
+    "layers (dashed), since their own noise does part of its work, and rises with that of clipped ones (solid) where samples are "
+    "few. Fourth panel: the error at the best weight decay, where depth only hurts. Lines are averaged over all weights, points "
+    "are readouts of actual networks."
 )
 REFERENCES = ("D. Schroeder, H. Cui, D. Dmitriev, B. Loureiro (2023), arXiv:2302.00401",)
 WIDTH, DECAY, DEPTHS = 4.0, 1e-3, (1, 2, 3, 4, 6)
@@ -41,7 +43,7 @@ def problem(activation: str = "tanh", depth: int = 1):
 
 
 def _line(activation, depth):
-    return f"{activation}, {depth} layer{'s' * (depth > 1)}"
+    return f"{activation}, {counted(depth, 'layer')}"
 
 
 def _best(problem, alphas):
@@ -55,11 +57,11 @@ def study(quick: bool = False, progress=None):
     size = {"dim": 80, "seeds": 6, "test_samples": 1000} if quick else {"dim": 120, "seeds": 8, "test_samples": 4000}
     problems = {_line(name, depth): problem(name, depth) for name in ACTIVATIONS for depth in DEPTHS}
     trained = [_line(name, depth) for name in ACTIVATIONS for depth in ((1, 6) if quick else (1, 3, 6))]
-    at = ALPHAS[[16, 72]] if quick else ALPHAS[[16, 32, 48, 64, 80]]
+    alphas, at = (ALPHAS[::2], ALPHAS[[16, 72]]) if quick else (ALPHAS, ALPHAS[[16, 32, 48, 64, 80]])
     theory = dict.fromkeys(problems, _best)
-    about = {"weight_decay": DECAY, "widths": f"{WIDTH:g} d", "target": str(problem().target)}
+    about = {"weight_decay": DECAY, "widths": f"{WIDTH:g} d", "target": f"a sign layer of width {WIDTH:g} d"}
     names = ("test_mse", "train_mse", "best_weight_decay", "best_test_mse")
-    return lines(problems, theory, ALPHAS, dict.fromkeys(trained, at), names, about=about, progress=progress, **size)
+    return lines(problems, theory, alphas, dict.fromkeys(trained, at), names, about=about, progress=progress, **size)
 
 
 def check(data):
@@ -74,7 +76,7 @@ def _draw(data, activation, name, ax, log, style="-", named=True):
     for depth, colour in zip(DEPTHS, shades, strict=True):
         part = data.sel(line=_line(activation, depth))
         values = part[name].where(part[name] > 0.0) if "y" in log else part[name]
-        text = f"{depth} layer{'s' * (depth > 1)}" if named else None
+        text = counted(depth, "layer") if named else None
         plotting.line(part["alpha"], values, part["trusted"], ax=ax, color=colour, label=text, ls=style)
         if f"{name}_mean" in data:
             plotting.points(part["alpha"], part[f"{name}_mean"], part[f"{name}_se"], ax=ax, color=colour)
@@ -99,14 +101,15 @@ def plot(data, ax=None):
         panel.set_ylabel(plotting.label("test_mse"))
         panel.set_title(rf"{text}, $\lambda = 10^{{-3}}$")
         for place in (1.0, WIDTH):
-            panel.axvline(place, color="0.6", ls=":", lw=1.0, zorder=0)
-    panels[0, 0].legend(loc="upper right")
+            panel.axvline(place, color="0.4", ls=":", lw=1.2, zorder=0)
+        panel.legend(loc="upper right", fontsize="small")
     for panel, name, log in zip(panels[1], ("best_weight_decay", "best_test_mse"), ("y", ""), strict=True):
         for activation, style in zip(ACTIVATIONS, ("-", "--"), strict=True):
             _draw(data, activation, name, panel, log, style, named=False)
     panels[1, 0].set_ylabel(r"best weight decay $\lambda_\mathrm{opt}$")
     panels[1, 1].set_ylabel(r"test mean square at $\lambda_\mathrm{opt}$")
-    for style, text in (("-", "clipped linear"), ("--", "tanh")):
-        panels[1, 1].plot([], [], color="0.3", ls=style, label=text)
-    panels[1, 1].legend()
+    for panel in panels[1]:
+        for style, text in (("-", "clipped linear"), ("--", "tanh")):
+            panel.plot([], [], color="0.3", ls=style, label=text)
+        panel.legend()
     return panels[0, 0]

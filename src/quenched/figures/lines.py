@@ -8,7 +8,7 @@ import numpy as np
 
 from ..names import attributes
 from ..studies import sweep
-from .check import NEAR, Check, in_standard_errors
+from .check import Check, close_ones, in_standard_errors
 
 SHIFT = 2.0  # what the finite size d adds to the errors of measurements, over d
 
@@ -82,8 +82,6 @@ def all_in_standard_errors(data, observables) -> Check:
         verdicts[name] = in_standard_errors(data.assign({f"{name}_se": error, f"{name}_deviation": away}), name)
     rows = tuple({"observable": name, **_named(row)} for name, verdict in verdicts.items() for row in verdict.rows)
     away = np.abs([row["deviation"] for row in rows])
-    text = (
-        f"{int(np.sum(away <= NEAR))} of {away.size} measured points lie within {NEAR:g} standard errors (and a finite-size shift "
-        f"of {SHIFT:g}/d) of the theory, the farthest at {away.max():.1f}"
-    )
+    allowed = f" (and a finite-size shift of {SHIFT:g}/d)"
+    text = f"{close_ones(away, allowed=allowed)} of the theory, the farthest at {away.max():.1f}"
     return Check(all(verdict.passed for verdict in verdicts.values()), text, rows, data.attrs["failed"])

@@ -9,6 +9,7 @@ import numpy as np
 from .. import plotting
 from ..names import attributes
 from ..problems import GeneralizedLinear
+from .along import fixed
 from .check import in_standard_errors
 
 TITLE = "Message passing follows state evolution step by step"
@@ -51,7 +52,7 @@ def study(quick: bool = False, progress=None):
         {"alpha": ("alpha", list(ALPHAS), attributes("alpha")),
          "step": ("step", np.arange(STEPS + 1), attributes("step"))},
         {"quenched": __version__, "problem": "GeneralizedLinear",
-         "parameters": json.dumps({name: value for name, value in problem.parameters.items() if name != "alpha"}),
+         "parameters": fixed(problem, "alpha"),
          "simulate": json.dumps({"dim": dim, "seeds": seeds}), "failed": ""},
     )  # fmt: skip
 

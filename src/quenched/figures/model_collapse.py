@@ -7,17 +7,17 @@ import json
 import numpy as np
 
 from .. import plotting
-from .check import Check
+from .check import Check, counted
 from .diffusion_training import in_standard_errors, problem
 
 TITLE = "Diffusion learnt from its own samples: model collapse"
 CAPTION = (
-    "The networks of the figure of training at tau = 10, trained anew in each generation, from the same start, on fresh samples of "
-    "the one before. From left: share of samples nearest to the second cluster, which is 1/3 in the data; overlaps of the units "
-    "with the directions of the first two means; b; the variance of samples along a generic direction, 1 in the data. Lines: limit "
-    "of high dimension; dashed: with the 1/d correction of b at the dimension of the experiment, which is most of b once V is "
-    "small; points: actual networks trained on actual samples, with bars of one standard error. A mode that generation 0 makes too "
-    "rarely is extinct from generation 1 on."
+    "The networks of the figure of training at tau = 10, trained anew in each generation, from the same start, on fresh samples "
+    "of the one before. Panels: share of samples nearest to the second cluster, which is 1/3 in the data; overlaps of the units "
+    "with the directions of the first two means; b; the variance of samples along a generic direction, 1 in the data. Lines: "
+    "limit of high dimension; dashed: with the 1/d correction of b at the dimension of the experiment, which is most of b once V "
+    "is small; points: actual networks trained on actual samples, with bars of one standard error. A mode that generation 0 makes "
+    "too rarely is extinct from generation 1 on."
 )
 REFERENCES = ("H. Cui, C. Pehlevan, Y. Lu (2025), arXiv:2501.03937",)
 COUNT, QUANTITIES = 3, ("share", "H11", "H22", "b", "V")
@@ -105,7 +105,7 @@ def plot(data, ax=None):
             panel.legend(loc="lower right")
             panel.set_ylim(bottom=0.0)
     panels[0].axhline(1.0 / 3.0, color="0.4", ls=":")
-    panels[0].set_title(f"points: $d = {size['dim']}$, {size['seeds']} chains", fontsize="medium")
+    panels[0].set_title(f"points: $d = {size['dim']}$, {counted(size['seeds'], 'chain')}", fontsize="medium")
     if len(panels) > 1:
         panels[3].set_yscale("log")
     return panels[0]

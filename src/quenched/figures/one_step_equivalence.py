@@ -15,13 +15,13 @@ from .lines import all_in_standard_errors, closed_form, lines
 TITLE = "One large gradient step: more than a spike"
 CAPTION = (
     "After a step with the population's gradient, the rows of the first layer are often replaced by a spike along the target's "
-    "direction plus isotropic noise. Left: relu, target tanh(x) + (x^2 - 1)/2, step 1.5; right: tanh, target sin, step 3 (the "
-    "learning rate of the loss over the number of neurons; all initial readouts 1). Above: test error of ridge regression with "
-    "weight decay 0.1 on as many features as dimensions. Filled points are networks after the actual step, hollow ones are layers "
-    "drawn from the spiked model; the solid theory keeps those parts of the gradient that are small in each row but the same for "
-    "all of them, the dashed one does not. Below: the same over the solid theory. The spiked model is described by its own "
-    "theory, but it is not the network: for tanh the difference is a few percent, for relu more than a third of the error. Theory "
-    "is at the number of neurons of the experiment."
+    "direction plus isotropic noise. Cases: relu, target tanh(x) + (x^2 - 1)/2, step 1.5, and tanh, target sin, step 3 (the "
+    "learning rate of the loss over the number of neurons; all initial readouts 1). First two panels: test error of ridge "
+    "regression with weight decay 0.1 on as many features as dimensions. Filled points are networks after the actual step, hollow "
+    "ones are layers drawn from the spiked model; the solid theory keeps those parts of the gradient that are small in each row "
+    "but the same for all of them, the dashed one does not. Last two: the same over the solid theory. The spiked model is "
+    "described by its own theory, but it is not the network: for tanh the difference is a few percent, for relu more than a third "
+    "of the error. Theory is at the number of neurons of the experiment."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = (
@@ -113,6 +113,7 @@ def plot(data, ax=None):
         panel.legend()
         if len(below):
             _draw(data, activation, below[k], data[OBSERVABLE].sel(line=_text(activation, NETWORK)))
+            below[k].set_title(activation, fontsize="medium")
             below[k].set_ylabel("over the networks' theory")
             below[k].set_xlabel(plotting.label("alpha"))
     return above[0]

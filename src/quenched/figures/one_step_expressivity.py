@@ -9,21 +9,21 @@ import numpy as np
 
 from .. import plotting
 from ..problems import OneGradientStep
-from .check import Check
+from .check import Check, counted
 from .lines import all_in_standard_errors, closed_form, lines
 
 TITLE = "One large gradient step: what features can express"
 CAPTION = (
     "After a step with the population's gradient, all neurons whose initial readouts are equal see one and the same function of "
-    "the target's direction; k values make k of them. Left: the least error that any number of samples and neurons reaches, for "
-    "the readouts 1, 1/2, 1/4, 1/8 in equal shares, as many as said (0: no step), and for the pair 1 and -1 (hollow). The targets "
-    "are sin(1.5 x), which is odd, and tanh(x) + (x^2 - 1)/2, which has an even part of mean square 1/2; the step is 3 for tanh "
-    "and 1.5 for relu (learning rate of the loss over the number p of neurons). Tanh networks never learn what is even, whatever "
-    "the readouts, and the opposite readout adds nothing to an odd target; relu networks make the even part, but of the sine "
-    "hardly more than what is linear. Middle and right: ridge regression with weight decay 0.1 on features of such networks, p = "
-    "2d. Solid: theory at the p of the experiment, points: trained networks, dotted: infinitely many neurons at the same p/d. "
-    "Functions that differ little need very many neurons to be told apart, so most of what further values add in principle is not "
-    "reached at this size, where more values may even cost."
+    "the target's direction; k values make k of them. First panel: the least error that any number of samples and neurons "
+    "reaches, for the readouts 1, 1/2, 1/4, 1/8 in equal shares, as many as said (0: no step), and for the pair 1 and -1 "
+    "(hollow). The targets are sin(1.5 x), which is odd, and tanh(x) + (x^2 - 1)/2, which has an even part of mean square 1/2; "
+    "the step is 3 for tanh and 1.5 for relu (learning rate of the loss over the number p of neurons). Tanh networks never learn "
+    "what is even, whatever the readouts, and the opposite readout adds nothing to an odd target; relu networks make the even "
+    "part, but of the sine hardly more than what is linear. The others: ridge regression with weight decay 0.1 on features of "
+    "such networks, p = 2d. Solid: theory at the p of the experiment, points: trained networks, dotted: infinitely many neurons "
+    "at the same p/d. Functions that differ little need very many neurons to be told apart, so most of what further values add in "
+    "principle is not reached at this size, where more values may even cost."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = ("Y. Dandi et al. (2024), arXiv:2410.18938", "H. Cui et al. (2024), arXiv:2402.04980")
@@ -127,7 +127,7 @@ def plot(data, ax=None):
             if _text(activation, target, count) not in data["line"]:
                 continue
             part = data.sel(line=_text(activation, target, count))
-            plotting.line(part["alpha"], part[OBSERVABLE], part["trusted"], ax=panel, color=colour, label=_several(count))
+            plotting.line(part["alpha"], part[OBSERVABLE], part["trusted"], ax=panel, color=colour, label=counted(count, "value"))
             plotting.points(part["alpha"], part[f"{OBSERVABLE}_mean"], part[f"{OBSERVABLE}_se"], ax=panel, color=colour)
             panel.plot(part["alpha"], part["test_mse_limit"], color=colour, ls=":")
         panel.plot([], [], color="0.3", ls=":", label="infinitely many neurons")
@@ -136,9 +136,5 @@ def plot(data, ax=None):
         panel.set_title(f"{activation}, {_NAMES[target]}, $p = {round(WIDTH * json.loads(data.attrs['simulate'])['dim'])}$")
         panel.set_xlabel(plotting.label("alpha"))
         panel.set_ylabel(plotting.label(OBSERVABLE))
-        panel.legend(loc="center right", bbox_to_anchor=(1.0, 0.3))
+        panel.legend()
     return ax
-
-
-def _several(count):
-    return "one value" if count == 1 else f"{count} values"

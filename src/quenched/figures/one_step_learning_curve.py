@@ -8,20 +8,21 @@ import numpy as np
 
 from .. import plotting
 from ..problems import OneGradientStep
-from .check import Check
+from .check import Check, counted
 from .lines import all_in_standard_errors, closed_form, lines
 
 TITLE = "One large gradient step: it pays where enough samples made it"
 CAPTION = (
     "A tanh network of as many neurons as input dimensions takes one full-batch gradient step on its first layer, on alpha_0 d "
     "samples; then its readout is fitted by ridge regression to alpha d fresh samples, without noise. All neurons have one "
-    "initial readout, and the step is the learning rate of the loss over the number of neurons. Left: target sin, weight decay "
-    "0.1, learning rate 3. Without the step no more than the linear part of the target can be learnt (dotted); a step on many "
-    "samples brings the error far below that, one on few samples lowers it less. Right: target tanh, alpha = 2, each point at its "
-    "own best weight decay, against the learning rate (dashed: no step). A step on half a sample per dimension helps while it is "
-    "small, and is worse than none when it is large; with more samples the best step is larger. Lines are theory at the number p "
-    "of neurons of the experiment; points are trained networks. At such p theory exaggerates what a finite width costs: with the "
-    "population's gradient networks err by about a tenth less on the right, and by a quarter less where hardly any error is left."
+    "initial readout, and the step is the learning rate of the loss over the number of neurons. First panel: target sin, weight "
+    "decay 0.1, learning rate 3. Without the step no more than the linear part of the target can be learnt (dotted); a step on "
+    "many samples brings the error far below that, one on few samples lowers it less. Second: target tanh, alpha = 2, each point "
+    "at its own best weight decay, against the learning rate (dashed: no step). A step on half a sample per dimension helps while "
+    "it is small, and is worse than none when it is large; with more samples the best step is larger. Lines are theory at the "
+    "number p of neurons of the experiment; points are trained networks. At such p theory exaggerates what a finite width costs: "
+    "with the population's gradient networks err by about a tenth less in the second panel, and by a quarter less where hardly "
+    "any error is left."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = (
@@ -116,9 +117,10 @@ def check(data):
     )
     inside = (data["best_weight_decay"].values > DECAYS[0]) & (data["best_weight_decay"].values < DECAYS[-1])
     text = (
-        f"{verdicts[0].text} on the left; {verdicts[1].text} on the right (and both of {SHIFT:g}/d of the target's square); "
+        f"over alpha: {verdicts[0].text}; over learning rates: {verdicts[1].text} (and both of {SHIFT:g}/d of the target's "
+        "square); "
         f"in units of the error without a step, {text}"
-        + ("" if inside.all() else f"; {np.sum(~inside)} best weight decays lie at the bounds of those tried")
+        + ("" if inside.all() else f"; {counted(int(np.sum(~inside)), 'best weight decay')} at the bounds of those tried")
     )
     overshoots = errors[0].min() < 1.0 and errors[0].argmin() < len(errors[0]) - 2
     passed = all(v.passed for v in verdicts) and overshoots and bool(errors[2:, -1].max() < 1.0)

@@ -9,18 +9,18 @@ import numpy as np
 
 from .. import plotting
 from ..problems import OneGradientStep
-from .check import Check
+from .check import Check, counted
 
 TITLE = "One large gradient step: the spectrum of the features"
 CAPTION = (
     "Eigenvalues of the second moments Phi' Phi / n of p = d features, before and after one full-batch gradient step on the first "
-    "layer (steps are learning rates of the loss over p). Left: tanh, target sin, all neurons have one initial readout; a step of "
-    "3 on 20 samples per dimension, n = 1.6 d samples of the features. Right: relu, target tanh(x) + (x^2 - 1)/2, two halves of "
-    "the neurons have the initial readouts 1 and -1; a step of 1.5 with the population's gradient, n = 2 d. Histograms are of "
-    "actual networks after the actual step; lines are the limiting density of the bulk, in the logarithm of the eigenvalue. "
-    "Triangles mark eigenvalues outside of the bulk: filled as measured, hollow (below, and in brackets) as predicted at this p, "
-    "to which they are proportional. There are as many as neurons make different functions of the inputs along the spike: none "
-    "before the step for tanh and one for relu, whose features have a mean; one and two after it."
+    "layer (steps are learning rates of the loss over p). First panel: tanh, target sin, all neurons have one initial readout; a "
+    "step of 3 on 20 samples per dimension, n = 1.6 d samples of the features. Second: relu, target tanh(x) + (x^2 - 1)/2, two "
+    "halves of the neurons have the initial readouts 1 and -1; a step of 1.5 with the population's gradient, n = 2 d. Histograms "
+    "are of actual networks after the actual step; lines are the limiting density of the bulk, in the logarithm of the "
+    "eigenvalue. Triangles mark eigenvalues outside of the bulk: filled as measured, hollow (under them, and in brackets) as "
+    "predicted at this p, to which they are proportional. There are as many as neurons make different functions of the inputs "
+    "along the spike: none before the step for tanh and one for relu, whose features have a mean; one and two after it."
 )
 REFERENCES = (
     "Y. Dandi et al. (2024), arXiv:2410.18938", "H. Cui et al. (2024), arXiv:2402.04980", "J. Ba et al. (2022), arXiv:2205.01445"
@@ -131,7 +131,7 @@ def check(data):
     placed = [abs(r["mean"] - r["theory"]) <= max(AWAY * r["theory"], ERRORS * r["standard error"]) for r in rows]
     distances = data["distance"].values.ravel()
     text = (
-        f"cumulative spectra without the {len(rows)} predicted outliers lie within {distances.max():.2g} of their limits "
+        f"cumulative spectra without {counted(len(rows), 'predicted outlier')} lie within {distances.max():.2g} of their limits "
         f"(Kolmogorov and Smirnov; {', '.join(f'{v:.2g}' for v in distances)}); outliers at "
         + ", ".join(f"{r['mean']:.4g} (+- {r['standard error']:.2g}, theory {r['theory']:.4g})" for r in rows)
     )

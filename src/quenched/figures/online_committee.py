@@ -9,14 +9,14 @@ import numpy as np
 from .. import plotting
 from ..names import attributes
 from ..problems import Committee
-from .check import FAR, NEAR, SHARE, Check
+from .check import FAR, NEAR, SHARE, Check, close_ones
 
 TITLE = "One-pass SGD of a committee machine: plateau and specialisation"
 CAPTION = (
-    "Two erf units learn two erf units by SGD, every step on a fresh sample; time is the number of steps over d. Lines: the closed "
-    "equations of motion; points: actual SGD, means and standard errors, from weights with the same overlaps. Left: the overlaps "
-    "of the two units with those of the target (solid with their own, dashed with the other one) at learning rate 1. They soon "
-    "are alike, stay so on a plateau, and then specialise. Right: the test error at several learning rates."
+    "Two erf units learn two erf units by SGD, every step on a fresh sample; time is the number of steps over d. Lines: the "
+    "closed equations of motion; points: actual SGD, means and standard errors, from weights with the same overlaps. First panel: "
+    "the overlaps of the two units with those of the target (solid with their own, dashed with the other one) at learning rate 1. "
+    "They soon are alike, stay so on a plateau, and then specialise. Second: the test error at several learning rates."
 )
 REFERENCES = ("D. Saad, S. Solla (1995), Phys. Rev. E 52, 4225", "S. Goldt et al. (2019), arXiv:1906.08632")
 RATES, NOISE = (0.5, 1.0, 2.0), 0.01
@@ -78,8 +78,8 @@ def check(data):
     gap = np.abs(own.isel(unit=0, target=0) - own.isel(unit=0, target=1)).values
     alike = gap[data["time"].values.searchsorted(8.0)]
     text = (
-        f"{near} of {away.size} measured overlaps and errors lie within {NEAR:g} standard errors (and {SHIFT:g}/d), the farthest "
-        f"at {away.max():.1f}; overlaps with the two targets differ by {alike:.2g} on the plateau, by {gap[-1]:.2g} at the end"
+        f"{close_ones(away, 'measured number', f' (and {SHIFT:g}/d)')} of the theory, the farthest at {away.max():.1f}; "
+        f"overlaps with the two targets differ by {alike:.2g} on the plateau, by {gap[-1]:.2g} at the end"
     )
     passed = near >= SHARE * away.size and away.max() <= FAR and alike < 0.1 and gap[-1] > 0.5 and bool(data["trusted"].all())
     return Check(bool(passed), text, tuple(rows), data.attrs["failed"])

@@ -17,12 +17,12 @@ from .lines import all_in_standard_errors
 TITLE = "Rainbow networks: structured weights"
 CAPTION = (
     "Ridge regression (weight decay 0.02, noise 0.1) on two frozen layers, tanh and erf, of widths 1.25d and 1.125d. The target "
-    "is a random sign layer whose weights have variance 1.9 on half of the inputs and 0.1 on the others. Left: test error "
-    "against the number of samples, where the first layer's weights are aligned (the same variances), unstructured (variance "
-    "1), or misaligned (0.1 and 1.9). Solid: averaged over the weights, dashed: for the weights of one network, points: "
-    "readouts of that network. The two theories are close, and a layer that looks where the target looks needs about half "
-    "the samples of an unstructured one. Right: eigenvalues of the sample covariance of the network's features, n = 2p, as "
-    "histograms in the logarithm, and the limiting densities; misaligned features have the spectrum of aligned ones."
+    "is a random sign layer whose weights have variance 1.9 on half of the inputs and 0.1 on the others. First panel: test error "
+    "against the number of samples, where the first layer's weights are aligned (the same variances), unstructured (variance 1), "
+    "or misaligned (0.1 and 1.9). Solid: averaged over the weights, dashed: for the weights of one network, points: readouts of "
+    "that network. The two theories are close, and a layer that looks where the target looks needs about half the samples of an "
+    "unstructured one. Second: eigenvalues of the sample covariance of the network's features, n = 2p, as histograms in the "
+    "logarithm, and the limiting densities; misaligned features have the spectrum of aligned ones."
 )
 OBSERVABLE = "test_mse"
 REFERENCES = (
@@ -81,7 +81,7 @@ def study(quick: bool = False, progress=None):
     table = {name: (("line", "n_samples"), column) for name, column in columns.items()}
     inner = {"eigenvalue": ("edge",), "counted": ("bin",), "density_x": ("point",), "density": ("point",), "distance": ()}
     table |= {name: (("line", *inner[name]), column) for name, column in spectra.items()}
-    about = {"widths": list(problem(dim).learner.widths), "weight_decay": 0.02, "noise": 0.1}
+    about = {"widths": list(problem(dim).learner.widths[1:]), "weight_decay": 0.02, "noise": 0.1}
     return xr.Dataset(
         table,
         {"line": ("line", list(STRUCTURES)), "n_samples": ("n_samples", sizes, attributes("n_samples"))},

@@ -19,9 +19,10 @@ from .. import plotting
 from ..numerics import cache
 from ..numerics.programs import hasty
 from ..plotting.page import embedded, page, settings
+from ..plotting.panels import cut_out, panels
 from ..studies.executors import results_of_families
 from . import FAMILIES, FIGURES
-from .check import FAR, NEAR, Check
+from .check import FAR, NEAR, Check, counted
 
 
 class Page(NamedTuple):
@@ -104,9 +105,9 @@ def compute(name: str, quick: bool, out, progress=None) -> Section:
         title = module.TITLE
         data = module.study(quick, progress)
         verdict = module.check(data)
-        picture, panels = _draw(module, data, name, out)
+        picture, shown = _draw(module, data, name, out)
         seconds = time.perf_counter() - clock
-        return Section(name, title, _body(module, data, verdict, picture, panels, seconds), verdict.passed, verdict.text, seconds)
+        return Section(name, title, _body(module, data, verdict, picture, shown, seconds), verdict.passed, verdict.text, seconds)
     except Exception as error:  # whatever it is, the other figures are not to blame
         return _failed(name, title, error, time.perf_counter() - clock)
 
@@ -143,15 +144,15 @@ def _module(name):
 
 
 def _draw(module, data, name, out):
-    """The picture of a figure, with its numbers beside it, and its panels as charts."""
+    """The picture of a figure, with its numbers beside it, and its panels: charts, or PNGs of what charts do not show."""
     import matplotlib.pyplot as plt
 
     with plotting.style("screen"):
         ax = module.plot(data)
         picture, _ = plotting.save(ax, pathlib.Path(out) / f"{name}.png", data)
-        panels = plotting.charts(ax)
+        shown = [chart or cut_out(panel, picture) for chart, panel in zip(plotting.charts(ax), panels(ax), strict=True)]
         plt.close(ax.figure)
-    return picture, panels
+    return picture, shown
 
 
 def _headed(progress, heading):
@@ -169,7 +170,8 @@ def _whole(sections, names, quick, seconds) -> str:
     kind = "quick report, small sizes" if quick else "full report"
     passed = sum(section.passed for section in sections.values())
     missing = len(names) - len(sections)
-    done = f"{passed} of {len(names)} figures pass" + (f", {missing} not computed yet" if missing else "")
+    done = f"{passed} of {counted(len(names), 'figure')} pass{'es' if 1 in (passed, len(names)) else ''}"
+    done += f", {missing} not computed yet" if missing else ""
     entries = "".join(_entry(sections.get(name), name) for name in names)
     bodies = "".join(
         f'<section id="{s.name}"><h2>{html.escape(s.title)}</h2>{s.body}</section>' for n in names if (s := sections.get(n))
@@ -190,28 +192,30 @@ def _entry(section: Section | None, name: str) -> str:
     return f'<li>{mark}<a href="#{section.name}">{html.escape(section.title)}</a></li>'
 
 
-def _body(module, data, verdict: Check, picture: pathlib.Path, panels, seconds: float) -> str:
-    shown = [panel for panel in panels if panel is not None]
-    image = ""
-    if len(shown) < len(panels):  # something that charts do not show
-        code = base64.b64encode(picture.read_bytes()).decode()
-        image = f'<img src="data:image/png;base64,{code}" alt="{html.escape(module.TITLE)}">'
+def _body(module, data, verdict: Check, picture: pathlib.Path, shown, seconds: float) -> str:
     several = " several" if len(shown) > 1 else ""
-    charts = f'<div class="panels{several}">{"".join(map(_chart, shown))}</div>' if shown else ""
+    drawn = (_image(one, f"{module.TITLE}, panel {k}") if isinstance(one, bytes) else _chart(one) for k, one in enumerate(shown, 1))
     failed = f'<p class="failed">Failed points:<br>{html.escape(verdict.failed)}</p>' if verdict.failed else ""
     links = [_reference(text) for text in module.REFERENCES]
+    about = html.escape(settings(data.attrs, (*data.coords, "law")))  # captions say what the law is
     return (
-        f"{image}{charts}<p>{html.escape(module.CAPTION)}</p>"
+        f'<div class="panels{several}">{"".join(drawn)}</div><p>{html.escape(module.CAPTION)}</p>'
         f'<p class="{"ok" if verdict.passed else "failed"}">{html.escape(verdict.text)}.</p>{failed}{_deviations(verdict)}'
-        f'{_table(verdict.rows)}<p class="small">{html.escape(settings(data.attrs))}. Computed in {seconds:.0f} s. '
+        f'{_table(verdict.rows)}<p class="small">{about}. Computed in {seconds:.0f} s. '
         f'<a href="{picture.name}">Picture</a>, <a href="{picture.with_suffix(".csv").name}">numbers</a>. {"; ".join(links)}.</p>'
     )
+
+
+def _image(png: bytes, text: str) -> str:
+    return f'<figure><img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{html.escape(text)}"></figure>'
 
 
 def _chart(chart, kind: str = "") -> str:
     caption = f"<figcaption>{chart['title']}</figcaption>" if chart.get("title") else ""
     drawn = {"traces": chart["traces"], "layout": chart["layout"]}
-    return f'<figure>{caption}<div class="chart{kind}" data-lazy></div>{embedded(drawn)}</figure>'
+    entries = sum(bool(one.get("showlegend", True)) for one in chart["traces"]) if chart["layout"]["showlegend"] else 0
+    height = f' style="height: {380 + 26 * (entries - 3)}px"' if entries > 3 else ""  # on a phone each has a line of its own
+    return f'<figure>{caption}<div class="chart{kind}"{height} data-lazy></div>{embedded(drawn)}</figure>'
 
 
 def _deviations(verdict: Check) -> str:
@@ -236,8 +240,11 @@ def _deviations(verdict: Check) -> str:
         {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "y0": -width, "y1": width, "layer": "below", "line": {"width": 0},
          "fillcolor": "rgba(0,0,0,0.06)"} for width in (1.0, 2.0, NEAR)
     ]  # fmt: skip
+    places = {"title": {"text": "measured point"}, "range": [0.25, len(rows) + 0.75], "tickformat": "d"}
+    if len(rows) <= 10:
+        places["dtick"] = 1  # or there are ticks between them, which have the numbers of their neighbours
     layout = {
-        "xaxis": {"title": {"text": "measured point"}, "range": [0.0, len(rows) + 1.0], "tickformat": "d"},
+        "xaxis": places,
         "yaxis": {"title": {"text": "standard errors"}, "range": [-reach, reach]}, "shapes": bands, "showlegend": False,
     }  # fmt: skip
     title = "(simulation − theory) / standard error"

@@ -92,7 +92,7 @@ def study(quick: bool = False, progress=None):
     columns["test_mse_deviation"] = (columns["test_mse_mean"] - columns["test_mse"]) / columns["test_mse_se"]
     table = {name: (("step", "n_samples"), column) for name, column in columns.items()}
     table |= {"norm": (("step", "layer"), np.array(norms)), "outliers": (("step", "layer"), np.array(stand_out))}
-    about = {"widths": [DIM, *WIDTHS], "weight_decay": DECAY, "samples of the moments": samples, "of the curve": KNOWN}
+    about = {"widths": WIDTHS, "weight_decay": DECAY, "samples of the moments": samples, "of the curve": KNOWN}
     return xr.Dataset(
         table,
         {"step": ("step", list(STEPS), attributes("step")), "n_samples": ("n_samples", sizes, attributes("n_samples"))},

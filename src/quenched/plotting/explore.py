@@ -52,7 +52,7 @@ def explorer(dataset, sliders=None, path="explorer.html", *, x: str | None = Non
     >>> import quenched as qn
     >>> problem = qn.GeneralizedLinear("square", target="linear", alpha=1.0, weight_decay=0.1, noise=0.1)
     >>> table = qn.sweep(problem, over={"weight_decay": [0.01, 0.1], "alpha": [0.5, 1.0, 2.0]})
-    >>> path = explorer(table, sliders=["weight_decay"], path=getfixture("tmp_path") / "ridge.html")
+    >>> path = explorer(table, sliders=["weight_decay"], path="ridge.html")
     >>> path.name, path.stat().st_size < 2_000_000
     ('ridge.html', True)
     """
@@ -121,7 +121,7 @@ def page_data(dataset, sliders=None, *, x=None, y=None, title=None) -> dict:
     at = dataset[x].values.astype(float)
     return {
         "title": title or str(dataset.attrs.get("problem", "Theory and experiment")),
-        "about": settings(dataset.attrs),
+        "about": settings(dataset.attrs, dataset.coords),
         "colours": list(COLOURS),
         "x": {"name": x, "title": _title(dataset[x], x), "values": at, "log": _decades(at, 10.0), "positive": bool(at.min() > 0)},
         "sliders": [_slider(dataset, name, k, sliders, observables) for k, name in enumerate(sliders)],

@@ -64,17 +64,28 @@ def _plain(value):
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def settings(attributes) -> str:
-    """What a Dataset says about its problem, parameters and experiments, as one line of text.
+def settings(attributes, swept=()) -> str:
+    """What a Dataset says about its problem, parameters and experiments, as one line of text, but for what is ``swept``.
 
     >>> settings({"problem": "Committee", "parameters": '{"units": 2, "noise": null}', "simulate": '{"dim": 50}'})
     'Committee: units = 2, dim = 50'
+    >>> settings({"parameters": '{"noise": 0.5, "alpha": 1.0, "rates": {"tanh": 3.0, "relu": 1.5}}'}, swept=["noise"])
+    'alpha = 1, rates = 3 (tanh), 1.5 (relu)'
     """
-    parts, name = [], str(attributes.get("problem", ""))
-    for key in ("parameters", "simulate"):
-        found = json.loads(attributes.get(key) or "{}")
+    name, said = str(attributes.get("problem", "")), {}
+    for part in ("parameters", "simulate"):
+        found = json.loads(attributes.get(part) or "{}")
         if isinstance(found, dict):
-            parts += [f"{key} = {value}" for key, value in found.items() if value is not None]
+            said |= {key if said.get(key, value) == value else f"{key} ({part})": value for key, value in found.items()}
         elif found:  # the problem, spelt out
-            parts.append(str(found))
+            name = str(found)
+    parts = [f"{key} = {_said(value)}" for key, value in said.items() if value is not None and key not in swept]
     return ": ".join(text for text in (name, ", ".join(parts)) if text)
+
+
+def _said(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{_said(inner)} ({name})" for name, inner in value.items())
+    if isinstance(value, list):
+        return f"[{', '.join(map(_said, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 
 from .markup import as_html, as_text, wrapped
@@ -28,9 +30,26 @@ def charts(figure) -> list[dict | None]:
     ('theory', [3.0, 4.0])
     >>> plt.close(figure)
     """
+    return [_chart(ax) if _is_plain(ax) else None for ax in panels(figure)]
+
+
+def panels(figure) -> list:
+    """The Axes of a figure (or of an Axes' figure) that are shown, without colour bars."""
     figure = getattr(figure, "figure", figure)
-    panels = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
-    return [_chart(ax) if _is_plain(ax) else None for ax in panels]
+    return [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+
+
+def cut_out(ax, path) -> bytes:
+    """The PNG of one panel, with its colour bars, from the picture of its figure that was saved at ``path``."""
+    from matplotlib.image import imread, imsave
+    from matplotlib.transforms import Bbox
+
+    pixels, file = imread(path), io.BytesIO()
+    bars = [part.colorbar.ax for part in (*ax.images, *ax.collections) if part.colorbar is not None]
+    box = Bbox.union([part.get_tightbbox() for part in (ax, *bars)]).padded(0.05 * ax.figure.dpi)
+    (left, bottom), (right, top) = np.rint(box.get_points() * len(pixels) / ax.figure.bbox.height).astype(int)
+    imsave(file, pixels[max(len(pixels) - top, 0) : len(pixels) - bottom, max(left, 0) : right], format="png")
+    return file.getvalue()
 
 
 def _is_plain(ax) -> bool:
@@ -210,13 +229,13 @@ def _stairs(patch, colour) -> dict:
 
 
 def _across(line, ax) -> list[dict]:
-    """A line from one side of the panel to the other, as a shape."""
+    """A line from one side of the panel to the other, as a shape; below the curves the grid would hide it."""
     data = _in_data(line, ax)
     if not any(data):
         return []
     ends = np.column_stack([line.get_xdata(orig=False), line.get_ydata(orig=False)]).astype(float)
     look = {"color": _colour(line.get_color(), line.get_alpha()), "width": _PIXELS * line.get_linewidth()}
-    shape = {"type": "line", "layer": "below", "line": look | {"dash": _DASHES.get(line.get_linestyle(), "solid")}}
+    shape = {"type": "line", "layer": "above", "line": look | {"dash": _DASHES.get(line.get_linestyle(), "solid")}}
     return [shape | _placed(ends, data) | {"label": line.get_label()}]
 
 

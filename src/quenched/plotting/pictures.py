@@ -28,6 +28,7 @@ _COMMON = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "mathtext.fontset": "cm",
+    "savefig.bbox": None,  # the file is the whole figure
     "savefig.dpi": 200,
 }
 STYLES = {
@@ -54,7 +55,14 @@ def style(name: str = "paper"):
 
 
 def axes(ax=None):
-    """``ax``, or the Axes of a new figure."""
+    """``ax``, or the Axes of a new figure.
+
+    >>> import matplotlib.pyplot as plt
+    >>> ax = axes()
+    >>> axes(ax) is ax
+    True
+    >>> plt.close(ax.figure)
+    """
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -66,6 +74,12 @@ def line(x, y, trusted=None, *, ax=None, label=None, color=None, **settings):
     """A line of theory over ``x`` (n,); points where ``trusted`` (n,) is False are left out of it and drawn hollow.
 
     ``settings`` go to ``Axes.plot``. Returns the Axes.
+
+    >>> import matplotlib.pyplot as plt
+    >>> ax = line([1.0, 2.0, 3.0], [0.5, 0.4, 0.3], trusted=[True, True, False], label="theory")
+    >>> [drawn.get_xdata().tolist() for drawn in ax.lines]  # the line, and the hollow points
+    [[1.0, 2.0, 3.0], [3.0]]
+    >>> plt.close(ax.figure)
     """
     ax = axes(ax)
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -82,6 +96,12 @@ def points(x, mean, standard_error=None, trusted=None, *, ax=None, label=None, c
     """Measured means over ``x`` (n,) with bars of one standard error; hollow where ``trusted`` (n,) is False.
 
     Means that are not finite were not measured, and are left out. Returns the Axes.
+
+    >>> import matplotlib.pyplot as plt
+    >>> ax = points([1.0, 2.0], mean=[0.5, 0.4], standard_error=[0.05, 0.04])
+    >>> ax.containers[0].lines[0].get_ydata().tolist()
+    [0.5, 0.4]
+    >>> plt.close(ax.figure)
     """
     ax = axes(ax)
     x, mean = np.asarray(x, dtype=float), np.asarray(mean, dtype=float)
@@ -103,6 +123,13 @@ def curve(data, observable: str, x: str | None = None, *, ax=None, log: str = ""
     scalar at each point); ``x`` the swept parameter along the axis (the longest one by default); ``log`` which axes
     are logarithmic, of "", "x", "y", "xy" (x is made so by itself where it spans more than a decade).
     Raises ValueError for a name that the sweep does not hold. Returns the Axes.
+
+    >>> import matplotlib.pyplot as plt, quenched as qn
+    >>> ridge = qn.GeneralizedLinear("square", target="linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+    >>> ax = curve(qn.sweep(ridge, over={"weight_decay": [0.01, 0.1], "alpha": [0.5, 1.0, 2.0]}), "test_mse")
+    >>> [drawn.get_ydata().round(4).tolist() for drawn in ax.lines]
+    [[0.593, 0.5018, 0.0964], [0.5742, 0.2702, 0.0844]]
+    >>> plt.close(ax.figure)
     """
     over = list(data["trusted"].dims)
     check.choice("observable", observable, [name for name, v in data.data_vars.items() if set(v.dims) == set(over)])
@@ -140,6 +167,13 @@ def landscape(problem, over: str | None = None, at=None, *, ax=None, starts=None
     Filled circles are the branches themselves, triangles the barriers, dotted lines the spinodals, where the curvature of the
     lowest curve changes sign. ``over`` is ``"m"`` or ``"theta"``; ``starts``, ``direction`` and ``options`` as for
     ``problem.landscape``, which gives the numbers; its result alone is taken too. Returns the Axes.
+
+    >>> import matplotlib.pyplot as plt, quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> ax = landscape(ridge, "theta", np.linspace(0.8, 1.0, 5))
+    >>> ax.get_ylabel()
+    'penalised risk per dimension'
+    >>> plt.close(ax.figure)
     """
     found = problem if hasattr(problem, "curves") else problem.landscape(over, at, starts, direction, **options)
     at = np.concatenate([curve.value for curve in found.curves.values()])
@@ -173,6 +207,12 @@ def deviations(names, values, *, ax=None):
     """How far theory lies from experiment, in standard errors: one row for each name, within bands of one and two.
 
     Parameters: ``names`` (n,) strings; ``values`` (n,) (mean - theory) / standard error. Returns the Axes.
+
+    >>> import matplotlib.pyplot as plt
+    >>> ax = deviations(["test_error", "train_loss"], [0.5, -4.0])
+    >>> [text.get_text() for text in ax.get_yticklabels()]
+    ['test error', 'training loss']
+    >>> plt.close(ax.figure)
     """
     ax = axes(ax)
     values = np.asarray(values, dtype=float)
@@ -196,6 +236,14 @@ def save(figure, path, data=None):
 
     ``data`` is an xarray Dataset (one row for each point of its coordinates, array variables as columns ``name[i,j]``)
     or a dict of equally long columns; without it only the picture is written, and the second path is None.
+    ``ValueError`` for columns of unequal length.
+
+    >>> import matplotlib.pyplot as plt
+    >>> ax = line([1.0, 2.0], [0.3, 0.1])
+    >>> picture, table = save(ax, "curve.png", {"alpha": [1.0, 2.0], "test_mse": [0.3, 0.1]})
+    >>> picture.name, table.read_text().split()
+    ('curve.png', ['alpha,test_mse', '1.0,0.3', '2.0,0.1'])
+    >>> plt.close(ax.figure)
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
