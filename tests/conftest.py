@@ -33,8 +33,11 @@ def pytest_configure(config):
 
 # Examples of docstrings that take as long as slow tests.
 _LONG_EXAMPLES = (
-    "Attention", "Attention.encoding_shift", "DeepBaselines.classifier", "DenoisingAutoencoder", "OneGradientStep.feature_density",
-    "OnlineDiffusion", "SequenceProblem", "Solution.training_fields", "find_transition", "landscape",
+    "ApproximationWarning", "Attention", "Attention.branches", "Attention.encoding_shift", "Attention.linear_crossing",
+    "Attention.simulate", "Attention.solve", "DeepBaselines.classifier", "DenoisingAutoencoder", "DenoisingAutoencoder.solve",
+    "OneGradientStep.feature_density", "OneGradientStep.gram_density", "OneGradientStep.outliers", "OnlineDiffusion",
+    "SequenceProblem", "Solution.training_fields", "find_transition", "landscape", "pictures.curve",
+    "seen_kernel",
 )  # fmt: skip
 
 
@@ -66,12 +69,3 @@ def x64():
 
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(autouse=True)
-def room_for_programs():
-    """The tests compile more programs than Linux allows one process."""
-    yield
-    from quenched.numerics.programs import make_room
-
-    make_room()

@@ -14,6 +14,7 @@ from quenched.laws.activation import Activation, activation, coefficients, hermi
 from quenched.laws.pairs import covariance, slopes
 
 PI = np.pi
+THOROUGH = (pytest.mark.slow, pytest.mark.thorough)
 
 
 def bent(x):
@@ -153,7 +154,7 @@ def test_closed_forms_of_pairs(name, correlation):
         np.testing.assert_allclose(slopes(name, name, cross, variances, (0.0, 0.0)), derivative, rtol=1e-8)
 
 
-@pytest.mark.parametrize(("first", "second"), [("hard_tanh", "sign"), pytest.param(bent, bent, marks=pytest.mark.slow)], ids=_id)
+@pytest.mark.parametrize(("first", "second"), [("hard_tanh", "sign"), pytest.param(bent, bent, marks=THOROUGH)], ids=_id)
 def test_pairs_with_means(first, second, x64):
     m, r = (0.3, -0.4), (0.8, 2.0)
     one, two = coefficients(first, m[0], r[0]), coefficients(second, m[1], r[1])

@@ -48,7 +48,7 @@ def derivatives(loss, omega, V, extra):
     return jax.value_and_grad(value, (0, 1, 2))(omega, V, extra), jax.hessian(value)(omega, V, extra)
 
 
-@pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.sigmoid], ids=["tanh", "sigmoid"])
+@pytest.mark.parametrize("activation", [pytest.param(jnp.tanh, marks=pytest.mark.slow), jax.nn.sigmoid], ids=["tanh", "sigmoid"])
 def test_the_reduced_envelope_is_the_full_one(x64, activation):
     """Value, gradient and Hessian in all arguments against the search in two variables."""
     short = denoising(activation, 1)

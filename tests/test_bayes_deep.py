@@ -120,6 +120,7 @@ def test_ridge_at_its_best_is_bayes_optimal(alpha, spectrum, noise):
         assert problem.kernel(other).test_mse >= ridge.test_mse - 1e-12
 
 
+@pytest.mark.slow
 def test_ridge_by_the_engine():
     problem = target_b(alpha=0.7)
     engine = qn.SequenceProblem(

@@ -113,6 +113,7 @@ def test_a_split_agrees_with_the_closed_form():
         np.testing.assert_allclose(found, [V, q, m, energy(2.0, 1.0, k)], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_crossing_over_alpha():
     transition = qn.find_transition(CLUSTERS, between=STARTS, bracket=(0.5, 8.0), points=5)
     assert abs(transition.value - crossing()) < transition.uncertainty < 3e-4 * crossing()
@@ -222,6 +223,7 @@ def test_a_branch_that_meets_the_other():
     assert np.all(problem.replace(alpha=0.1).solve(init="collapsed")["m"] == 0.0)
 
 
+@pytest.mark.slow
 def test_the_search_may_begin_where_one_branch_does_not_exist():
     beyond = Clusters(**{**CLUSTERS.parameters, "weight_decay": 0.25})
     assert list(beyond.branches(("first", "collapsed"))) == ["first"]  # both starts lead to the collapsed branch

@@ -37,7 +37,7 @@ def gaussian(n, p, seed):
     return x, x @ np.where(np.arange(p) % 3, 1.0, -1.0) + 0.5 * rng.normal(size=n)
 
 
-@pytest.mark.parametrize("penalty", [0.3, 10.0])
+@pytest.mark.parametrize("penalty", [0.3, pytest.param(10.0, marks=pytest.mark.slow)])
 def test_more_data_than_there_are(penalty):
     """Fitted on 200 rows of 100 features; models trained on 800 fresh rows: their error, and whether the interval holds it."""
     fresh, inside = [], 0

@@ -8,6 +8,7 @@ import pytest
 from jax.scipy.special import ndtr
 
 import quenched as qn
+from quenched.finite import features
 from quenched.laws import DeepNetwork, FeatureLaw, LowRankWarning, Network
 from quenched.limit.feature_ridge import feature_ridge, infinitely_wide
 from quenched.numerics.resolvent import Chain
@@ -123,10 +124,10 @@ def convex_problem(name):
     return DeepFeatures(learner, target, loss, n / 300, weight_decay, response=response, intercept=intercept)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("L1", "L2", "L3", "L5", "H1", "H2")]
+MORE = [pytest.param(name, marks=pytest.mark.thorough) for name in ("L1", "L2", "L3", "L5", "H1", "S1")]
 
 
-@pytest.mark.parametrize("name", ["L4", "S1", *SLOW])
+@pytest.mark.parametrize("name", ["L4", "H2", *MORE])
 @pytest.mark.slow
 def test_convex_losses_as_published(name):
     solution = convex_problem(name).solve()
@@ -176,7 +177,7 @@ def test_robust_losses_as_published(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("name", ["U1", pytest.param("U2", marks=pytest.mark.thorough)])
 def test_robust_losses_on_actual_networks(name):
     problem = robust_problem(name)
     trials = problem.replace(learner=bigger(problem.learner), target=bigger(problem.target)).simulate(seeds=8, test_samples=4000)
@@ -287,6 +288,7 @@ def test_linear_features_are_linear_regression():
     np.testing.assert_allclose(bent.solve()["test_error"], other.solve()["test_error"], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_given_weights_agree_with_the_average():
     """One draw at d = 800 is close to the average over draws, with shared layers, biases and means."""
     for learner, target, shared in (
@@ -303,6 +305,7 @@ def test_given_weights_agree_with_the_average():
         np.testing.assert_allclose(averaged.ridge().test_mse, problem.ridge().test_mse, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_neighbours_share_the_law_of_their_features():
     one = ridge_problem("A").instance(seed=0)
     assert one.replace(alpha=3.0).law is one.law and one.replace(intercept=True).law is not one.law
@@ -556,23 +559,32 @@ def test_a_small_experiment_with_actual_networks():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(RIDGE))
 def test_ridge_on_actual_networks(name):
-    """Every row of the table, d = 400; within 3 standard errors at 95% of the numbers, none beyond 5 (with the shift of O(1/d))."""
+    """Every row of the table, d = 400: within 3 standard errors and the shift of O(1/d)."""
     problem = ridge_problem(name)
     trials = problem.simulate(seeds=12, test_samples=4000)
     found = deviations(problem, trials, ("test_mse", "train_mse", "Q", "q", "theta"))
-    assert max(found) < 5.0 and np.sum(np.array(found) > 3.0) <= 0, found
+    assert max(found) <= 3.0, found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L5", "H1", "H2", "S1"])
+@pytest.mark.parametrize("name", ["L4", "H2", *MORE])
 def test_convex_losses_on_actual_networks(name):
     problem = convex_problem(name)
     problem = problem.replace(learner=bigger(problem.learner), target=bigger(problem.target))
     trials = problem.simulate(seeds=8, test_samples=4000)
     found = deviations(problem, trials, ("test_error", "train_loss", "Q", "q", "theta"))
-    assert max(found) < 5.0 and np.sum(np.array(found) > 3.0) <= 0, found
+    assert max(found) <= 3.0, found
 
 
 def bigger(network):
     """The same ratios at d = 400."""
     return net([round(ratio * 400) for ratio in network.width_ratios], network.activations)
+
+
+def test_the_mean_of_a_target_is_seen_where_it_vanishes():
+    """An odd target has none, exactly; that of another one is averaged."""
+    rng, x = np.random.default_rng(0), np.eye(3)
+    for fn, want in ((np.tanh, 0.0), (lambda x: np.maximum(x, 0.0), 3.0 / np.sqrt(2.0 * np.pi))):
+        setting = features.Setting(lambda x: x, fn, np.full(3, np.sqrt(3.0)), np.diag(x))
+        found = features.mean_field(setting, rng)
+        assert found == want if want == 0.0 else abs(found - want) < 0.03

@@ -130,6 +130,7 @@ def test_a_linear_activation_closes(x64):
     assert abs(float(found.q[0, 0, 0]) - (2 * eta * A * Q + eta**2 * N)) < 1e-10
 
 
+@pytest.mark.slow
 def test_training_of_one_unit():
     """The table at d to infinity; b in closed form; odd activations that know no direction; a path in other steps."""
     path = TWO.online()
@@ -240,6 +241,7 @@ def test_published_laws_of_samples():
         np.testing.assert_allclose(made.wasserstein(), distance, atol=6e-3)
 
 
+@pytest.mark.slow
 def test_euler_steps_of_the_linear_schedule():
     """V is the product over the steps made; without weights the samples are N(0, V), as V is (1-t)^(2(1-b)) for small steps."""
     none = TWO.generate({"Q": [[0.0]], "H": [[0.0]], "b": 0.4}, steps=4000, stop=0.9)
@@ -399,6 +401,7 @@ def test_networks_are_sampled_at_the_time_asked_for():
         problem.generate({"M": [[1.0], [-1.0]]})
 
 
+@pytest.mark.slow
 def test_training_that_diverged_generates_nothing():
     problem = _two(learning_rate=200.0)
     with pytest.warns(SolveWarning), pytest.raises(SolveError, match="training ended early"):

@@ -1,5 +1,6 @@
 """Trials: averages over converged seeds only, merging, saving, printing, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import quenched as qn
 from quenched.finite.trials import Trials
 
 
@@ -156,3 +158,31 @@ def test_print_shows_as_many_digits_as_are_known():
     assert "a  1.250 ± 0.020" in text
     assert "b  0.5 ± 0.0e+00" in text and "c  2e-17 ± 1.0e-17" in text
     assert text.startswith("Trials(dim=5, n=9): all 2 seeds converged")
+
+
+def test_problems_that_read_alike_are_told_apart(tmp_path):
+    """Arrays and functions are named in a problem's text, and not shown: trials and solutions know them by their fingerprints."""
+
+    def problem(shift, x=0.0):
+        loss = qn.Loss(lambda h, label: 0.5 * (h[0, 0] - label - shift) ** 2, convex=True, quadratic=True)
+        law = qn.laws.mixture([0.5, 0.5], means=[[1.0 + x, *[0.0] * 5], [-1.0, *[0.0] * 5]], labels=[1.0, -1.0])
+        return qn.SequenceProblem(law, loss, alpha=1.0, weight_decay=0.1)
+
+    one, same, edited, moved = problem(0.0), problem(0.0), problem(0.5), problem(0.0, 1e-3)
+    assert repr(one) == repr(edited) == repr(moved)
+    first = one.simulate(dim=20, seeds=[0])
+    assert "identity" not in repr(first)
+    first.save(tmp_path / "trials.npz")
+    assert (Trials.load(tmp_path / "trials.npz") + same.simulate(dim=20, seeds=[1])).seeds == (0, 1)
+    one.solve().save(tmp_path / "solution.npz")
+    assert qn.Solution.load(tmp_path / "solution.npz", same).problem is same
+    qn.Solution.load(tmp_path / "solution.npz").save(tmp_path / "again.npz")
+    assert qn.Solution.load(tmp_path / "again.npz", same).problem is same
+    old = Trials.load(tmp_path / "trials.npz").with_values()
+    old = dataclasses.replace(old, seeds=(9,), settings={"problem": repr(one)})  # of before there were identities
+    assert (old + first).settings["identity"] == first.settings["identity"]
+    for other in (edited, moved):
+        with pytest.raises(ValueError, match="trials must be of one experiment, got two of .*: their arrays or functions differ"):
+            _ = first + other.simulate(dim=20, seeds=[1])
+        with pytest.raises(ValueError, match="problem must be the one that was solved, got another .* functions differ"):
+            qn.Solution.load(tmp_path / "solution.npz", other)

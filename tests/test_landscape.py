@@ -29,6 +29,7 @@ def test_ridge_with_a_held_overlap_is_constrained_regression():
     for value, energy in zip(values[::3], curve.energy[::3], strict=True):
         runs = np.array([constrained_ridge(value, 200, seed) for seed in range(8)])
         assert abs(runs.mean() - energy) < 4 * runs.std(ddof=1) / np.sqrt(8)
+    assert curve.residual.max() <= 1e-8 and curve.quadrature_error.max() == 0.0
     # a parabola whose minimum is the branch
     assert np.abs(np.diff(curve.energy, 3)).max() < 1e-8
     assert curve.place == pytest.approx(float(RIDGE.solve()["theta"]))
@@ -41,9 +42,18 @@ def test_what_is_refused():
         landscape(RIDGE, "q", [0.1, 0.2])
     with pytest.raises(ValueError, match="at must"):
         landscape(RIDGE, "theta", [0.2, 0.1])
+    with pytest.raises(ValueError, match="tol must be positive"):
+        landscape(RIDGE, "theta", [0.1, 0.2], tol=-1.0)
+    with pytest.raises(ValueError, match="max_steps must be"):
+        landscape(RIDGE, "theta", [0.1, 0.2], max_steps=0)
     committee = qn.problems.Committee(2, 2, "erf", alpha=6.0, weight_decay=0.2)
     with pytest.raises(ValueError, match="direction"):
         landscape(committee, "m", [0.1, 0.2])
+
+
+def test_values_that_are_not_reached_are_listed():
+    found = landscape(RIDGE, "theta", [0.5, 0.9, 300.0], max_steps=1)
+    assert found.missing == {"uninformed": (0.5, 0.9, 300.0)} and not found.curves["uninformed"].value.size
 
 
 def test_picture():

@@ -85,7 +85,7 @@ def test_uneven_rows_have_the_kappa_of_their_population(p):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p", [60, 300])
+@pytest.mark.parametrize("p", [pytest.param(60, marks=pytest.mark.thorough), 300])
 def test_uneven_rows_are_foreseen(p):
     """150 rows of scale 0.2 and 1.8 tell what 75 and 600 of them will do."""
 

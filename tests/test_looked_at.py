@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import quenched as qn
 
@@ -11,6 +12,7 @@ def _distance(h, target, params):
     return jnp.abs(h[0, 0] - params["a"] * jnp.sign(target[0, 0]))
 
 
+@pytest.mark.slow
 def test_a_number_of_an_observable_is_looked_at_again():
     """At a = 0 the observable is continuous in the target, at a = 1 it jumps: the order of the points does not matter."""
     problem = qn.SequenceProblem(
@@ -69,3 +71,35 @@ def test_a_link_is_no_polynomial():
         return qn.SequenceProblem(law, loss, alpha=2.0, weight_decay=0.1, response=link)
 
     assert problem(True).solve()["q"].item() == pytest.approx(problem(False).solve()["q"].item(), rel=1e-9)
+
+
+def test_averages_know_their_own_quadrature_error():
+    """Beside the certificate of the overlaps: smooth functions have none to speak of, kinks in two variables do."""
+    from scipy import integrate
+
+    problem = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    ridge = problem.solve()
+    assert ridge.average_error(lambda h, target: (h[0, 0] * target[0, 0]) ** 2) < 1e-9  # what lies beyond the last node
+    assert ridge.average_error("test_mse") < 1e-9
+    q, theta = float(ridge["q"]), float(ridge["theta"])
+
+    def kinked(h, target):
+        return jnp.maximum(0.0, 1.0 - h[0, 0] * target[0, 0])
+
+    def given_target(t):  # h given the target is normal, and the average of a hinge a closed form
+        mean, scale = 1.0 - theta * t * t, abs(t) * np.sqrt(q - theta**2)
+        return mean * norm.cdf(mean / scale) + scale * norm.pdf(mean / scale)
+
+    exact = 2.0 * integrate.quad(lambda t: norm.pdf(t) * given_target(t), 1e-12, 9.0, epsabs=1e-12)[0]
+    away, error = abs(float(ridge.average(kinked)) - exact), float(ridge.average_error(kinked))
+    assert away > 1e-6 and 0.1 * away < error < 10.0 * away
+    training = ridge.average_error(lambda h, label: (h[0, 0] - label) ** 2, training=True)
+    assert training < 1e-10
+    # more jumps than are looked for
+    often = {"often": lambda h: jnp.sin(20.0 * h[0, 0] + 1.0) > 0.5}
+    found, told = ridge.average(often)["often"], ridge.average_error(often)["often"]
+    grid = np.linspace(-9.0, 9.0, 2_000_001) * np.sqrt(q)
+    true = np.sum(norm.pdf(grid / np.sqrt(q)) * (np.sin(20.0 * grid + 1.0) > 0.5)) * (grid[1] - grid[0]) / np.sqrt(q)
+    assert abs(found - true) > 1e-3 and abs(told - abs(found - true)) < 5e-4
+    with pytest.raises(ValueError, match="of must be one of 'test_mse'"):
+        ridge.average_error("train_loss")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import optimize
 
+import quenched as qn
 from quenched.losses import NAMED, Additive, Finite, Flip, Loss, Probit, Sign, as_loss, softmax
 from quenched.losses.envelope import moreau, prox
 
@@ -292,3 +293,21 @@ def test_additive_outcomes():
 def test_refusals(make, name):
     with pytest.raises(ValueError, match=name):
         make()
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        (lambda y, mean, cov: 0.4 + 0.0 * mean[0, 0], "rule must give non-negative probabilities that sum to one"),
+        (lambda y, mean, cov: 0.5 + y * mean[0, 0], "rule must give non-negative probabilities"),
+        (lambda y, mean, cov: 0.5 * jnp.ones(2), r"rule must return one number, got the shape \(2,\)"),
+        (lambda y, mean, cov: jax.nn.sigmoid(4.0 * y * mean[0, 0]), "rule must return P.y. for a Gaussian .* in place of about"),
+    ],
+)
+def test_a_rule_for_outcomes_is_checked_before_it_is_used(rule, sentence):
+    """The last one forgets the covariance, and the theory would be that of another experiment."""
+    problem = qn.SequenceProblem(qn.laws.single(), "logistic", 2.0, 0.1, response=Finite([-1.0, 1.0], rule))
+    with pytest.raises(ValueError, match=sentence):
+        problem.solve()
+    smooth = qn.SequenceProblem(qn.laws.single(), "logistic", 2.0, 0.1, response=Finite([0, 1, 2], thirds))
+    assert smooth.model.response is smooth.response

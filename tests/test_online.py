@@ -1,5 +1,7 @@
 """One-pass SGD: closed equations of motion against formulas, and against actual SGD (slow)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,10 @@ def test_paths_are_interpolated_drawn_and_animated(tmp_path):
     assert np.allclose(path.at([1.23, 0.5])["theta"], 1 - np.exp(-0.5 * np.array([1.23, 0.5])), atol=1e-8)
     with pytest.raises(ValueError, match="time must be in the path"):
         path.at(2.5)
+    stored = dataclasses.replace(path, again=None)
+    assert np.array_equal(stored.at(path.times[[3, 1]])["theta"], path["theta"][[3, 1]]) and stored.at(0.0)["q"] == path["q"][0]
+    with pytest.raises(TypeError, match="look its stored times up"):
+        stored.at(0.5 * path.times[1])
     assert path.plot("theta").get_ylabel()
     with Image.open(path.animate(tmp_path / "path.gif", frames=5)) as picture:
         assert picture.n_frames == 5

@@ -117,6 +117,7 @@ def test_a_population_needs_layers():
         spectral_density(Chain([1.0], [1.0], [0.0]), 0.0)
 
 
+THOROUGH = (pytest.mark.slow, pytest.mark.thorough)
 KINDS = {
     "plain": (layer(1.25, TANH), layer(0.9, AFTER)),
     "different neurons": (Layer(1.25, [0.3, 0.5], [0.02, 0.05], prob=[0.5, 0.5]),),
@@ -124,7 +125,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "plain")])
+@pytest.mark.parametrize("kind", ["plain", *(pytest.param(kind, marks=THOROUGH) for kind in KINDS if kind != "plain")])
 def test_a_chain_is_its_forward_recursion(kind, x64):
     """D and A at any kappa, their derivatives, and the effective ridge at any zeta, by finite differences and residuals."""
     chain = Chain([0.4, 0.6], [0.5, 1.5], [0.3, 0.2], KINDS[kind])
@@ -142,6 +143,7 @@ def test_a_chain_is_its_forward_recursion(kind, x64):
     np.testing.assert_allclose(kappa * (1.0 - aspect * chain(kappa)[0]), zeta, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_alike_neurons_and_rows_reduce_to_the_plain_layer(x64):
     c = (float(TANH.kappa_1) ** 2, float(TANH.kappa_star2))
     plain, neurons, rows = (

@@ -524,6 +524,8 @@ def test_what_has_run_out_of_time_changes_nothing_later():
     """Filters of warnings are as before when abandoned work has ended, and a script that left some ends without a crash."""
     code = """
 import time, warnings, quenched as qn
+from quenched.studies import limits
+limits._PATIENCE = 3.0  # and not a minute
 class Slow(qn.problems.GeneralizedLinear):
     def simulate(self, dim, seeds=8, **options):
         with warnings.catch_warnings():
