@@ -28,7 +28,13 @@ def align_to_targets(signs: bool = False) -> Callable:
 
 
 def align_to_means(signs: bool = True) -> Callable:
-    """The same with the penalised mean directions: for autoencoders and contrastive losses without a target."""
+    """The same with the penalised mean directions: for autoencoders and contrastive losses without a target.
+
+    >>> from quenched.laws import mixture
+    >>> means = mixture([0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]]).draw(0, n=1, d=50).population
+    >>> align_to_means()(-means.means[:1].T, means)
+    array([[-1.]])
+    """
 
     def align(w, population):
         means = population.means[np.linalg.norm(population.means, axis=1) > 0]

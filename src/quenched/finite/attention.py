@@ -50,7 +50,7 @@ def sentences(instance: Instance, encodings, omega: float, positional) -> Senten
     x = seen - encodings
     with float64(True):
         h = jnp.asarray(x @ instance.population.targets / math.sqrt(d))
-        T = np.asarray((1.0 - omega) * mixing(h) + omega * positional)
+        T = (1.0 - omega) * np.asarray(_mixing(h)) + omega * np.asarray(positional)
     y = T @ x
     return Sentences(
         seen, seen @ seen.transpose(0, 2, 1) / d, y @ seen.transpose(0, 2, 1) / d, np.sum(y**2, axis=(1, 2)) / d
@@ -62,6 +62,9 @@ def errors(w, data: Sentences):
     S = mixing(jnp.einsum("nld,dr->nlr", data.seen, w) / math.sqrt(w.shape[0]))
     quadratic = jnp.einsum("nab,nbc,nac->n", S, data.inner, S)
     return data.size - 2.0 * jnp.einsum("nab,nab->n", data.cross, S) + quadratic
+
+
+_mixing, _errors = jax.jit(mixing), jax.jit(errors)
 
 
 def _risk(z, shape, data, weight_decay):
@@ -187,8 +190,8 @@ def simulate(law, *, alpha, weight_decay, omega, positional, rank, dim, seeds=8,
         fit = rotated(fit, _gauge(w, encodings, population.targets))
         fresh = sentences(law.sample(population, stream(seed, "test"), test_samples), encodings, omega, positional)
         with float64(True):
-            train_loss = 0.5 * float(jnp.mean(errors(fit.w, data)))
-            test_mse = float(jnp.mean(errors(fit.w, fresh)))
+            train_loss = 0.5 * float(np.mean(_errors(fit.w, data)))
+            test_mse = float(np.mean(_errors(fit.w, fresh)))
         row = order_parameters(fit, population) | {
             "cosine": cosines(fit, population), "test_mse": np.float64(test_mse), "train_loss": np.float64(train_loss),
             "free_energy": np.float64(best.risk / dim),

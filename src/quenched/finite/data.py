@@ -21,6 +21,12 @@ class Data(NamedTuple):
     ``x`` (n, L, d); ``free`` (n, L, F) coefficients of the free mean directions; ``target`` (n, L, t) = x w_*/sqrt(d);
     ``label`` a pytree with leading axis n: the outcome, (n,) for one token and one target and (n, L, t) otherwise, or
     the law's label value; ``noise`` (n,) standard normal, or None where nothing asks for it.
+
+    >>> from quenched.laws import single
+    >>> from quenched.losses import Additive, as_loss
+    >>> data, population = draw(single(), as_loss("square"), Additive(0.1), alpha=2.0, dim=100, seed=0)
+    >>> data.x.shape, data.target.shape, data.label.shape, data.noise
+    ((200, 1, 100), (200, 1, 1), (200,), None)
     """
 
     x: np.ndarray
@@ -78,6 +84,12 @@ def draw(law, loss: Loss, response=None, *, alpha: float, dim: int, seed) -> tup
     ``response`` the law of the outcome given the target, or None (the outcome is the law's label value);
     ``alpha`` samples per dimension; ``dim`` d; ``seed`` an int or a tuple of ints. Minimising the risk and message
     passing with the same seed see the same data.
+
+    >>> from quenched.laws import single
+    >>> from quenched.losses import Additive, as_loss
+    >>> data, population = draw(single(), as_loss("square"), Additive(0.1), alpha=2.0, dim=100, seed=0)
+    >>> np.allclose(data.target[:, 0], data.x[:, 0] @ population.targets / 10.0)  # x w_* / sqrt(d)
+    True
     """
     instance = law.draw(seed, sample_size(alpha, dim), dim)
     return outcomes(instance, response, seed=seed, noise=reads_noise(loss)), instance.population

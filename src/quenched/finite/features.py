@@ -18,6 +18,7 @@ from quenched.numerics import check
 from quenched.numerics.programs import make_room
 
 _CENTRE = 20_000  # inputs over which the mean of the target is taken
+_LOOKED = 256  # inputs at which a target is seen to be odd
 _BATCH = 4096
 
 
@@ -40,6 +41,15 @@ def inputs(setting: Setting, rng: np.random.Generator, n: int) -> np.ndarray:
 def target_fields(setting: Setting, x) -> np.ndarray:
     """``phi_*(x).theta / sqrt(k)``, (n,), not centred."""
     return setting.target(x) @ setting.readout / np.sqrt(len(setting.readout))
+
+
+def mean_field(setting: Setting, rng: np.random.Generator) -> float:
+    """The average of the target's field over inputs: zero for an odd target, else of many samples."""
+    few = inputs(setting, rng, _LOOKED) * np.linspace(0.5, 3.0, _LOOKED)[:, None]  # its tails too
+    field = target_fields(setting, few)
+    if np.allclose(field, -target_fields(setting, -few), rtol=0.0, atol=1e-12 * np.abs(field).max()):
+        return 0.0
+    return float(np.mean(target_fields(setting, inputs(setting, rng, _CENTRE))))
 
 
 def samples(setting: Setting, seed, n: int, centre: float, intercept: bool) -> Instance:
@@ -75,7 +85,7 @@ def simulate(make: Callable, loss, response, *, alpha, weight_decay, dim, seeds=
     def one(seed):
         clock = time.perf_counter()
         setting = make(seed)
-        centre = float(np.mean(target_fields(setting, inputs(setting, np.random.default_rng(stream(seed, "start")), _CENTRE))))
+        centre = mean_field(setting, np.random.default_rng(stream(seed, "start")))
         data = outcomes(samples(setting, seed, n, centre, intercept), response, seed=seed, noise=noise)
         fit = minimise(data, loss, weight_decay, seed=seed, **options)
         fresh = samples(setting, stream(seed, "test"), test_samples, centre, intercept)

@@ -73,7 +73,7 @@ class TrainedNetwork:
             params, x32, y32 = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (start, x[order], y[order]))
             parts = (x32[held:], y32[held:]), (x32[:held], y32[:held])
             state, best, least = optax.scale_by_adam().init(params), params, np.inf
-            keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), blocks)
+            keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(int(rng.integers(2**31))), blocks)))
             for key, now in zip(keys, rates.reshape(blocks, _BLOCK).astype(np.float32), strict=True):
                 params, state, own, error = _block(params, state, key, now, *parts, sigma=sigma, batch=self.batch)
                 if not np.isfinite(own):
@@ -101,6 +101,6 @@ def _block(params, state, key, rates, train, held, *, sigma, batch):
         update, state = optax.scale_by_adam().update(jax.grad(risk)(params, train[0][rows], train[1][rows]), state)
         return (jax.tree.map(lambda z, u: z - rate * u, params, update), state), None
 
-    rows = jax.random.randint(key, (len(rates), batch), 0, len(train[1]))
+    rows = jax.random.randint(jax.random.wrap_key_data(key), (len(rates), batch), 0, len(train[1]))
     (params, state), _ = jax.lax.scan(step, (params, state), (rates, rows))
     return params, state, risk(params, *train), risk(params, *held)

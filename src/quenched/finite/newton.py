@@ -49,20 +49,20 @@ def lowest_curvature(product, size: int, iterations: int = 40) -> tuple[float, f
     >>> round(low, 10), round(size, 10)
     (-0.5, 2.0)
     """
+    most = min(iterations, size)
+    basis, images = np.empty((most, size)), np.empty((most, size))
     v = np.random.default_rng(0).standard_normal(size)
-    basis = [v / np.linalg.norm(v)]
-    images = []
-    for _ in range(min(iterations, size)):
-        images.append(product(basis[-1]))
-        rest = images[-1].copy()
+    basis[0] = v / np.linalg.norm(v)
+    for count in range(1, most + 1):
+        known, rest = basis[:count], np.array(product(basis[count - 1]))
+        images[count - 1] = rest
         for _ in range(2):  # twice: once loses orthogonality
-            rest -= np.column_stack(basis) @ (np.column_stack(basis).T @ rest)
+            rest -= known.T @ (known @ rest)
         norm = np.linalg.norm(rest)
-        if len(images) == size or norm < 1e-10 * max(np.linalg.norm(images[-1]), np.finfo(float).tiny):
+        if count == most or norm < 1e-10 * max(np.linalg.norm(images[count - 1]), np.finfo(float).tiny):
             break
-        basis.append(rest / norm)
-    frame = np.column_stack(basis[: len(images)])
-    ritz = np.linalg.eigvalsh(frame.T @ np.column_stack(images))
+        basis[count] = rest / norm
+    ritz = np.linalg.eigvalsh(basis[:count] @ images[:count].T)
     return float(ritz[0]), float(np.abs(ritz).max())
 
 

@@ -7,11 +7,11 @@ first sample needs are taken here by Hermite series on a dense rule; nothing of 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ from quenched.finite.trials import Trials
 from quenched.losses import Additive
 from quenched.losses.response import Response
 from quenched.numerics import check
-from quenched.numerics.precision import float64
+from quenched.numerics.mapped import by_rows, elementwise
 from quenched.numerics.programs import make_room
 
 _ROWS, _STEP, _SPECTRUM = 11, 12, 13  # random streams of their own, next to those of `finite.data`
@@ -395,30 +395,22 @@ def _batches(n, width):
     return [size] * (n // size) + [n % size] * (n % size > 0)
 
 
-@partial(jax.jit, static_argnames="fn")
-def _evaluated(fn, z):
-    return fn(z)
-
-
-@partial(jax.jit, static_argnames="fn")
-def _tangents(fn, z):
-    return jax.jvp(fn, (z,), (jnp.ones_like(z),))
+@functools.lru_cache(maxsize=256)
+def _tangents(fn):
+    return lambda z: jax.jvp(fn, (z,), (jnp.ones_like(z),))
 
 
 def _apply(fn, z):
-    with float64(True):
-        return np.asarray(_evaluated(fn, z), np.float64)
+    return np.asarray(elementwise(fn, z), np.float64)
 
 
 def _value_and_slope(fn, z):
     """sigma(z) and sigma'(z), at kinks as JAX has it."""
-    with float64(True):
-        value, slope = _tangents(fn, z)
-        return np.asarray(value, np.float64), np.asarray(slope, np.float64)
+    return tuple(np.asarray(a, np.float64) for a in elementwise(_tangents(fn), z))
 
 
 def _clean(target, fields):
-    found = _apply(target, fields)
+    found = np.asarray(by_rows(target, fields), np.float64)
     if found.shape != (len(fields),):
         raise ValueError(f"target must give one number for each of the {len(fields)} samples, got the shape {found.shape}")
     return found

@@ -13,8 +13,6 @@ from quenched.losses.base import Loss
 from quenched.losses.kinked import breaks
 from quenched.numerics.precision import float64
 
-_NAMED = ("hinge", "absolute")
-
 
 class Lines(NamedTuple):
     """sum_mu loss(h_mu) = constant + sum_k max over low_k <= a <= high_k of a (t_k - s_k h_{row_k}); all (K,), K >= n."""

@@ -13,7 +13,7 @@ from scipy import linalg
 from quenched.finite.data import stream
 from quenched.finite.simulate import repeated, seed_list
 from quenched.finite.trials import CONVERGED, Trials
-from quenched.laws.wishart import denoise, denoised
+from quenched.laws.wishart import shrunk
 from quenched.numerics import check
 from quenched.numerics.programs import make_room
 
@@ -31,6 +31,19 @@ def outputs(x, S) -> np.ndarray:
     return (np.sum((x @ S) * x, axis=1) - np.trace(S)) / np.sqrt(x.shape[1])
 
 
+def estimate(seen, width_ratio: float, t: float) -> tuple[np.ndarray, float]:
+    """The best estimate of S (d, d) from ``seen = S + sqrt(t) GOE``, and its error |S - S_hat|^2 / d as the sample itself tells it.
+
+    The covariance of the posterior is the noise's times the derivative of the estimate, in the basis of the eigenvectors the
+    divided differences of eigenvalues; those of an eigenvalue with itself are left out, as 1/d of the others.
+    """
+    values, vectors = np.linalg.eigh(seen)
+    best = shrunk(values, width_ratio, t)
+    i, j = np.tril_indices(len(values), -1)
+    slopes = np.divide(best[i] - best[j], values[i] - values[j], out=np.zeros(len(i)), where=values[i] != values[j])
+    return (vectors * best) @ vectors.T, float(2.0 * t * np.sum(slopes)) / len(values) ** 2
+
+
 def messages(x, y, width_ratio: float, noise: float, *, damping: float = 0.3, tol: float = 1e-2, iterations: int = 100):
     """The estimate of S (d, d) by damped message passing from S = I, a relative change, and whether it is below ``tol``.
 
@@ -46,8 +59,9 @@ def messages(x, y, width_ratio: float, noise: float, *, damping: float = 0.3, to
         precision = 2.0 * n / (d * (noise + variance))
         t = d / (2.0 * precision)
         seen = S + ((x * g[:, None]).T @ x - np.sum(g) * np.eye(d)) / (np.sqrt(d) * precision)
-        S = (1.0 - damping) * denoise(0.5 * (seen + seen.T), width_ratio, t) + damping * S
-        error = (1.0 - damping) * denoised(width_ratio, t) + damping * error
+        best, left_over = estimate(0.5 * (seen + seen.T), width_ratio, t)
+        S = (1.0 - damping) * best + damping * S
+        error = (1.0 - damping) * left_over + damping * error
         if left < 2 * counted:
             halves[left // counted] += S / counted
     change = float(np.linalg.norm(halves[0] - halves[1]) / np.linalg.norm(halves[0]))

@@ -10,7 +10,13 @@ import numpy as np
 
 
 class Status(enum.Enum):
-    """How a minimisation ended; the value is the sentence a user reads."""
+    """How a minimisation ended; the value is the sentence a user reads.
+
+    >>> Status.CONVERGED.value
+    'converged'
+    >>> [status.name for status in Status]
+    ['CONVERGED', 'MAX_ITERATIONS', 'STALLED', 'UNDETERMINED', 'SADDLE', 'DIVERGED']
+    """
 
     CONVERGED = "converged"
     MAX_ITERATIONS = "not converged: the largest number of iterations was reached"
@@ -39,6 +45,14 @@ class Minimiser:
       :meth:`Risk.relative_gradient`) or "duality gap" ((primal - dual) / primal, for losses with kinks);
     - ``status``, ``iterations``, ``solver``: how it ended and what was run; ``note``: what else a reader must know;
     - ``restarts``: all starts that were tried, the chosen one among them.
+
+    >>> from quenched.finite.data import Data
+    >>> from quenched.finite.minimise import minimise
+    >>> from quenched.losses.named import square
+    >>> none = np.zeros((2, 1, 0))
+    >>> fit = minimise(Data(np.sqrt(2.0) * np.eye(2)[:, None], none, none, np.array([1.0, 2.0])), square, weight_decay=1.0)
+    >>> fit.w[:, 0].tolist(), round(fit.risk, 12), fit.converged  # half the labels, 5/4
+    ([0.5, 1.0], 1.25, True)
     """
 
     w: np.ndarray

@@ -10,11 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from quenched.numerics.fingerprint import differ
+
 CONVERGED = "converged"
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds with its standard error (infinite for one seed), and the values it is made of."""
+    """A mean over seeds with its standard error (infinite for one seed), and the values it is made of.
+
+    >>> t = Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20)
+    >>> float(t["q"].mean), float(t["q"].standard_error), t["q"].values.tolist()
+    (2.0, 1.0, [1.0, 3.0])
+    """
 
     mean: np.ndarray
     standard_error: np.ndarray
@@ -30,7 +37,8 @@ class Trials:
 
     - ``values``: name -> (S, ...) array, one row per seed, in the order of ``seeds``;
     - ``seeds`` (S,): ints, or tuples of ints; ``status`` (S,): the sentence of each seed, "converged" where it did;
-    - ``dim``: d; ``n``: samples per seed; ``settings``: what else defines the experiment (JSON-able);
+    - ``dim``: d; ``n``: samples per seed; ``settings``: what else defines the experiment (JSON-able), ``settings["identity"]``
+      tells problems apart that read alike, where it is known;
     - ``optimality`` (S,): relative gradient or duality gap; ``seconds`` (S,): wall-clock time of each seed.
 
     ``trials["test_error"]`` is an :class:`Estimate`; means are over converged seeds only, the others are listed.
@@ -106,15 +114,34 @@ class Trials:
         return iter(self.keys())
 
     def keys(self) -> tuple[str, ...]:
-        """The names of what was measured."""
+        """The names of what was measured.
+
+        >>> list(Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20).keys())
+        ['q']
+        """
         return tuple(self.values)
 
+    @property
+    def _shown(self) -> dict:
+        """Settings without what only a machine reads."""
+        return {name: value for name, value in self.settings.items() if name != "identity"}
+
     def with_values(self, **values: np.ndarray) -> Trials:
-        """The same trials with more values (or replaced ones), each with one row per seed."""
+        """The same trials with more values (or replaced ones), each with one row per seed.
+
+        >>> t = Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20)
+        >>> t.with_values(root=np.sqrt(t["q"].values))["root"].values.round(4).tolist()
+        [1.0, 1.7321]
+        """
         return dataclasses.replace(self, values={**self.values, **values})
 
     def map(self, fn) -> Trials:
-        """The same trials with ``fn(row: dict of one seed's values) -> dict`` in place of every seed's values."""
+        """The same trials with ``fn(row: dict of one seed's values) -> dict`` in place of every seed's values.
+
+        >>> t = Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20)
+        >>> t.map(lambda row: {"twice": 2.0 * row["q"]})["twice"].values.tolist()
+        [2.0, 6.0]
+        """
         rows = [fn({name: value[i] for name, value in self.values.items()}) for i in range(len(self.seeds))]
         return dataclasses.replace(self, values={name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
@@ -122,18 +149,22 @@ class Trials:
         """The seeds of both; ValueError where the experiments differ or a seed is in both."""
         if not isinstance(other, Trials):
             return NotImplemented
-        for name in ("dim", "n", "settings"):
-            if getattr(self, name) != getattr(other, name):
-                mine, theirs = getattr(self, name), getattr(other, name)
-                raise ValueError(f"trials must be of one experiment, got {name} {mine} and {theirs}")
+        for name in ("dim", "n", "_shown"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(f"trials must be of one experiment, got {name.replace('_shown', 'settings')} {mine} and {theirs}")
+        if differ(self.settings.get("identity"), other.settings.get("identity")):
+            raise ValueError(f"trials must be of one experiment, got two of {self._shown}: their arrays or functions differ")
         shapes = [{name: value.shape[1:] for name, value in t.values.items()} for t in (self, other)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"trials must measure the same things, got {shapes[0]} and {shapes[1]}")
         common = set(self.seeds) & set(other.seeds)
         if common:
             raise ValueError(f"trials must have different seeds, got {sorted(common, key=str)} in both")
+        identity = self.settings.get("identity") or other.settings.get("identity")
         return dataclasses.replace(
             self,
+            settings=self._shown | ({"identity": identity} if identity else {}),
             values={name: np.concatenate([value, other.values[name]]) for name, value in self.values.items()},
             seeds=self.seeds + other.seeds,
             status=self.status + other.status,
@@ -142,7 +173,13 @@ class Trials:
         )
 
     def save(self, path) -> None:
-        """Write to a NumPy .npz file: numbers and JSON, never code."""
+        """Write to a NumPy .npz file: numbers and JSON, never code.
+
+        >>> t = Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20)
+        >>> t.save("trials.npz")
+        >>> Trials.load("trials.npz").dim
+        10
+        """
         about = {
             "format": "quenched.Trials/1",
             "seeds": [list(seed) if isinstance(seed, tuple) else seed for seed in self.seeds],
@@ -159,7 +196,13 @@ class Trials:
 
     @classmethod
     def load(cls, path) -> Trials:
-        """Read what :meth:`save` wrote; ValueError for another file."""
+        """Read what :meth:`save` wrote; ValueError for another file.
+
+        >>> t = Trials({"q": np.array([1.0, 3.0])}, (0, 1), ("converged", "converged"), dim=10, n=20)
+        >>> t.save("trials.npz")
+        >>> Trials.load("trials.npz")["q"].values.tolist()
+        [1.0, 3.0]
+        """
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"])) if "about" in file else {}
             if about.get("format") != "quenched.Trials/1":
@@ -190,7 +233,7 @@ class Trials:
     def _headline(self) -> str:
         good, count = int(self.converged.sum()), len(self.seeds)
         all_or_some = f"all {count} seeds converged" if good == count else f"{good} of {count} seeds converged"
-        settings = "".join(f", {key}={value}" for key, value in self.settings.items())
+        settings = "".join(f", {key}={value}" for key, value in self._shown.items())
         return f"Trials(dim={self.dim}, n={self.n}{settings}): {all_or_some}, {np.mean(self.seconds):.2g} s a seed"
 
     def _failures(self) -> list[str]:

@@ -30,6 +30,12 @@ class Spikes(NamedTuple):
       the target) answers, ``e mu_1 sum_t response[j, t] chi_t`` with chi_0 = kappa. The identity where rows are spike plus noise.
     - ``stretch`` (k,): by how much a component along v changes the length of the row, over its square root.
     - ``variance`` (k, T + 1): d times the variance of these components; ``length`` (k,): d times that of |omega|^2.
+
+    >>> from quenched.laws import index_target
+    >>> from quenched.laws.activation import activation
+    >>> step = gradient_step(activation("linear"), index_target("sin"), 3.0, np.inf, [1.0], [1.0])
+    >>> [round(float(x), 6) for x in (step.spike[0], step.scale[0], step.alignment)]
+    [1.819592, 1.0, 1.0]
     """
 
     spike: Any
@@ -54,16 +60,20 @@ def constants(act: Activation) -> _Constants:
     """The Gaussian averages of an activation that the step needs; refuses activations that jump."""
     c = tuple(float(v) for v in hermite(act, 3))
     with float64(True):
-        z, weights = panels(act.kinks, jnp.zeros(()), jnp.ones(()))
-        slope = jax.jvp(act, (z,), (jnp.ones_like(z),))[1]
-        slope2, mean = float(weights @ slope**2), float(weights @ slope)
-        bend = float(weights @ (z * (slope - c[1]) - c[3] * z - c[2]) ** 2)
-        size = float(weights @ act(z) ** 2)
+        slope2, mean, bend, size = (float(x) for x in _averages(act, jnp.asarray(c)))
     if size == 0.0:
         raise ValueError(f"activation must not vanish everywhere, got {act!r}")
     if abs(mean - c[1]) > 1e-8 * (1.0 + abs(c[1])):
         raise ValueError(f"activation must be continuous, since its derivative is trained by gradients, got {act!r}")
     return _Constants(tuple(0.0 if abs(v) < 1e-13 else v for v in c), slope2, bend)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _averages(act: Activation, c):
+    """E sigma'^2, E sigma' without jumps, the part of sigma' that changes lengths, E sigma^2."""
+    z, weights = panels(act.kinks, jnp.zeros(()), jnp.ones(()))
+    slope = jax.jvp(act, (z,), (jnp.ones_like(z),))[1]
+    return weights @ slope**2, weights @ slope, weights @ (z * (slope - c[1]) - c[3] * z - c[2]) ** 2, weights @ act(z) ** 2
 
 
 def disorder(activation: Activation, target: IndexTarget, learning_rate, alpha0, readout_values, readout_probabilities, noise=0.0):
@@ -93,6 +103,12 @@ def gradient_step(
     1 / alpha0 at best.
 
     Source: H. Cui et al. (2024), arXiv:2402.04980; Y. Dandi et al. (2024), arXiv:2410.18938; J. Ba et al. (2022), arXiv:2205.01445.
+
+    >>> from quenched.laws import index_target
+    >>> from quenched.laws.activation import activation
+    >>> step = gradient_step(activation("linear"), index_target("sin"), 3.0, np.inf, [1.0], [1.0])
+    >>> round(float(step.spike[0]), 6), float(step.alignment)  # learning_rate E cos(z) = 3 / sqrt(e)
+    (1.819592, 1.0)
     """
     (c0, c1, c2, c3), slope2, bend = constants(activation)
     xp = jnp if check.traced(learning_rate, alpha0, readout_values, readout_probabilities, noise) else np

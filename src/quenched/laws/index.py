@@ -41,7 +41,12 @@ class Given(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class IndexTarget:
-    """A function of T orthonormal directions of the inputs. Made by :func:`index_target`."""
+    """A function of T orthonormal directions of the inputs. Made by :func:`index_target`.
+
+    >>> target = index_target(lambda x, y: x + 0.5 * x * y)
+    >>> target.directions, target(jnp.array([2.0, 1.0])).item(), target.moments.gradient.round(12).tolist()
+    (2, 3.0, [1.0, 0.0])
+    """
 
     fn: Activation | Callable
     directions: int = 1
@@ -59,7 +64,12 @@ class IndexTarget:
         return self.fn(fields[..., 0]) if self.directions == 1 else _several(self.fn, self.directions, fields)
 
     def facing(self, direction) -> IndexTarget:
-        """The same target for a spike whose part within the target's space has this ``direction`` (T,)."""
+        """The same target for a spike whose part within the target's space has this ``direction`` (T,).
+
+        >>> turned = index_target(lambda x, y: x + 0.5 * x * y).facing([0.6, 0.8])
+        >>> turned.frame.round(12)[0].tolist()
+        [0.6, 0.8]
+        """
         direction = check.array("direction", direction, shape=(self.directions,))
         return dataclasses.replace(self, first=tuple(map(float, direction)))
 
@@ -115,6 +125,10 @@ class IndexTarget:
         """The target at C values of kappa, the field along the spike, whose ``alignment`` with the frame's first row is in [0, 1].
 
         ``chi_1`` is the rest of that direction, ``chi_s`` for s > 1 the other rows of :attr:`frame`.
+
+        >>> given = index_target("linear").given(np.array([-1.0, 2.0]), alignment=0.5)
+        >>> given.mean.round(12).tolist(), given.variance.round(12).tolist()
+        ([-0.5, 1.0], [0.75, 0.75])
         """
         xp = jnp if check.traced(alignment) else np
         rest = xp.sqrt(xp.maximum(1.0 - alignment**2, 0.0))

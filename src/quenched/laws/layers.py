@@ -113,7 +113,11 @@ class DeepNetwork:
         return f"DeepNetwork({size}, activations={tuple(a.name for a in self.activations)})"
 
     def sizes(self, dim: int | None = None) -> tuple[int, ...]:
-        """(d, p_1, ..., p_L) at input dimension ``dim``; None for the network's own widths."""
+        """(d, p_1, ..., p_L) at input dimension ``dim``; None for the network's own widths (``ValueError`` where it has none).
+
+        >>> DeepNetwork(width_ratios=[1.5, 0.5], activations="tanh").sizes(dim=40)
+        (40, 60, 20)
+        """
         if dim is None:
             if self.widths is None:
                 raise ValueError("dim must be given for a network that is stated by its width_ratios, got None")
@@ -130,6 +134,10 @@ class DeepNetwork:
 
         ``like`` and ``shared``: take over the first ``shared`` layers of another network. ``correlation``: or weights of the first
         layers that are correlated with its own, ``c W + sqrt(1 - c^2) Z``.
+
+        >>> network = DeepNetwork(width_ratios=[1.5], activations="tanh")
+        >>> network.draw(seed=0, dim=40).weights[0].shape
+        (60, 40)
         """
         sizes, rng = self.sizes(dim), sampling.generator(_NETWORK, seed)
         weights, biases = [], []
@@ -156,6 +164,10 @@ class DeepNetwork:
 
         :class:`NotAveraged` where only given weights will do: covariances that depend on earlier layers, or that are no multiple
         of the identity after neurons that differ.
+
+        >>> found = DeepNetwork(width_ratios=[1.5], activations="linear").averaged(variance=2.0)
+        >>> found.layers[0].ratio.item(), found.variance, [float(v) for v in found.slope2]
+        (1.5, (2.0, 2.0), [1.0])
         """
         before, mean2, features, sees = 1.0, 0.0, [variance], variance
         layers, slopes, means = [], [], [0.0]
@@ -191,7 +203,12 @@ class DeepNetwork:
         return float(np.sum(c)) / len(c)
 
     def rows(self, index: int) -> np.ndarray | None:
-        """The eigenvalues of the covariance of the rows of layer ``index`` (0 for the first), None for the identity."""
+        """The eigenvalues of the covariance of the rows of layer ``index`` (0 for the first), None for the identity.
+
+        >>> network = DeepNetwork(widths=(100, 50), activations="tanh", weight_covariances=[np.linspace(0.5, 1.5, 100)])
+        >>> network.rows(0)[[0, -1]].tolist()
+        [0.5, 1.5]
+        """
         c = self.weight_covariances[index]
         if callable(c):
             raise NotAveraged(f"weight_covariances[{index}] depends on the weights before it, so that they cannot be averaged out: "

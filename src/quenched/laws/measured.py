@@ -22,7 +22,15 @@ _BEYOND = 1.05  # of the edge of the bulk, which fluctuates by some per cent
 
 
 class FewSamplesWarning(UserWarning):
-    """Moments from so few samples that predictions from them are off by more than a per cent."""
+    """Moments from so few samples that predictions from them are off by more than a per cent.
+
+    >>> rng = np.random.default_rng(0)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     law = law_from_samples(lambda x: x, lambda x: x[:, 0], lambda n: rng.standard_normal((n, 4)), 40)
+    >>> print(caught[0].message)
+    samples should be at least 100 times the number 4 of features, got 40: predictions may be too low by 10%
+    """
 
 
 def law_from_samples(features, target, sample, samples: int, *, intercept: bool = False) -> FeatureLaw:
@@ -126,7 +134,12 @@ def outcomes(target, x) -> np.ndarray:
 
 class Outliers(NamedTuple):
     """Of every layer's weights W (p_l, p_{l-1}): ``norm``, the largest singular value over the edge of the bulk that independent
-    entries of the same size have, ``std (sqrt(p_l) + sqrt(p_{l-1}))``; ``number``: how many lie beyond 1.05 of that edge."""
+    entries of the same size have, ``std (sqrt(p_l) + sqrt(p_{l-1}))``; ``number``: how many lie beyond 1.05 of that edge.
+
+    >>> found = weight_outliers(Network([np.random.default_rng(0).standard_normal((300, 200))], "tanh"))
+    >>> found.number.tolist(), bool(abs(found.norm[0] - 1.0) < 0.05)
+    ([0], True)
+    """
 
     norm: np.ndarray
     number: np.ndarray

@@ -12,6 +12,7 @@ import numpy as np
 
 from quenched.laws.activation import Activation, activation, coefficients
 from quenched.numerics import check
+from quenched.numerics.mapped import elementwise
 from quenched.numerics.precision import in_float64
 
 #: Below this effective rank of a covariance the layer after it is not well described by its linear part.
@@ -23,6 +24,10 @@ class Moments(NamedTuple):
 
     ``mean[l]`` (p_l,), ``covariance[l]`` (p_l, p_l); ``response[l]`` (p_{l+1}, p_l): the linear part of layer l + 1,
     ``D_1 W / sqrt(p_l)``.
+
+    >>> found = Network([3.0 * np.eye(100)], "linear").moments()
+    >>> found.covariance[1][0, 0].round(12).item(), found.response[0][0, 0].round(12).item()
+    (0.09, 0.3)
     """
 
     mean: tuple
@@ -30,13 +35,25 @@ class Moments(NamedTuple):
     response: tuple
 
     def linear_part(self, since: int) -> np.ndarray:
-        """The product of the linear parts of all layers after layer ``since``, (p_L, p_since)."""
+        """The product of the linear parts of all layers after layer ``since``, (p_L, p_since).
+
+        >>> found = Network([3.0 * np.eye(100), 2.0 * np.eye(100)], "linear").moments()
+        >>> [found.linear_part(since)[0, 0].round(12).item() for since in (0, 1)]  # (3 / 10) (2 / 10), and 2 / 10
+        [0.06, 0.2]
+        """
         parts = self.response[since:]
         return functools.reduce(lambda before, one: one @ before, parts) if parts else np.eye(len(self.mean[since]))
 
 
 class LowRankWarning(UserWarning):
-    """Few directions carry most of a covariance: features are then not well described by their linear part."""
+    """Few directions carry most of a covariance: features are then not well described by their linear part.
+
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     moments = Network([np.eye(60)], "tanh").moments(covariance=np.diag([100.0, *np.ones(59)]))
+    >>> print(str(caught[0].message).split(":")[0])
+    layer 1 sees a covariance of effective rank 3 (below 50)
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +108,12 @@ class Network:
         return self.layers(x)[-1]
 
     def layers(self, x) -> list[np.ndarray]:
-        """The features of every layer, the inputs first."""
+        """The features of every layer, the inputs first.
+
+        >>> inputs, features = Network([np.ones((3, 4))], "linear").layers(np.ones((1, 4)))
+        >>> inputs.shape, features.tolist()
+        ((1, 4), [[2.0, 2.0, 2.0]])
+        """
         features = [check.array("x", x, shape=(None, self.dim))]
         for w, b, sigma in zip(self.weights, self.biases, self.activations, strict=True):
             features.append(_apply(sigma, features[-1] @ w.T / np.sqrt(w.shape[1]) + b))
@@ -104,6 +126,10 @@ class Network:
         coefficients of every neuron at its own mean and variance. It is exact as the widths grow, as long as no covariance
         has only a few large directions: else a :class:`LowRankWarning`, and :func:`measured_moments` is what to use. Networks
         after much feature learning are beyond it too.
+
+        >>> found = Network([10.0 * np.eye(100)], "relu").moments(covariance=np.full(100, 4.0))
+        >>> found.mean[1][0].round(6).item()  # 2 / sqrt(2 pi)
+        0.797885
         """
         omega = np.eye(self.dim) if covariance is None else check.array("covariance", covariance)
         omega = check.covariance("covariance", np.diag(omega) if omega.ndim == 1 else omega)
@@ -141,9 +167,8 @@ def neurons(sigma: Activation, mean, variance):
     return type(found)(*(np.asarray(v, dtype=np.float64) for v in found))
 
 
-@in_float64
 def _apply(sigma: Activation, h: np.ndarray) -> np.ndarray:
-    return np.asarray(sigma(h), dtype=np.float64)
+    return np.asarray(elementwise(sigma, h), dtype=np.float64)
 
 
 def as_activations(given, layers: int) -> tuple[Activation, ...]:
@@ -158,7 +183,13 @@ def as_activations(given, layers: int) -> tuple[Activation, ...]:
 
 class Measured(NamedTuple):
     """Mean (p,) and covariance (p, p) of features, and the relative standard error that their number of samples gives a
-    learning curve: ``error`` is about p / N."""
+    learning curve: ``error`` is about p / N.
+
+    >>> rng = np.random.default_rng(0)
+    >>> measured = measured_moments(lambda x: x, lambda n: rng.standard_normal((n, 3)), 30_000)
+    >>> measured.mean.shape, measured.covariance.shape, measured.error
+    ((3,), (3, 3), 0.0001)
+    """
 
     mean: np.ndarray
     covariance: np.ndarray

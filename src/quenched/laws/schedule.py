@@ -17,7 +17,12 @@ _TOL = 1e-8
 
 
 class Point(NamedTuple):
-    """A schedule at given times: ``alpha`` multiplies the noise, ``beta`` the data; then their derivatives in time."""
+    """A schedule at given times: ``alpha`` multiplies the noise, ``beta`` the data; then their derivatives in time.
+
+    >>> point = Schedule("linear")(0.25)
+    >>> float(point.d_alpha), float(point.d_beta), float(point.linear.round(12))
+    (-1.0, 1.0, -1.333333333333)
+    """
 
     alpha: Any
     beta: Any

@@ -170,14 +170,23 @@ class SpectralLaw(eqx.Module):
         return cls.from_matrices(covariances, means)
 
     def with_targets(self, targets=1) -> SpectralLaw:
-        """The same law with generic targets appended: orthogonal to all else, coordinates of variance one."""
+        """The same law with generic targets appended: orthogonal to all else, coordinates of variance one.
+
+        >>> SpectralLaw.isotropic(gram=[[4.0]]).with_targets().gram.tolist()
+        [[[4.0, 0.0], [0.0, 1.0]]]
+        """
         k, t = self.gram.shape[-1], check.integer("targets", targets, 0)
         xp = jnp if check.traced(self.gram, self.weights) else np
         new = self.weights[:, None, None] * np.diag(np.r_[np.zeros(k), np.ones(t)])
         return SpectralLaw(self.weights, self.eigenvalues, xp.pad(self.gram, ((0, 0), (0, t), (0, t))) + new)
 
     def merged(self) -> SpectralLaw:
-        """The same law with atoms of exactly equal eigenvalues put together (no theory can tell the difference)."""
+        """The same law with atoms of exactly equal eigenvalues put together (no theory can tell the difference).
+
+        >>> law = SpectralLaw([0.25, 0.5, 0.25], [1.0, 3.0, 1.0]).merged()
+        >>> law.weights.tolist(), law.eigenvalues.ravel().tolist()
+        ([0.5, 0.5], [1.0, 3.0])
+        """
         if check.traced(self.weights, self.eigenvalues, self.gram):
             return self
         eigenvalues, atom = np.unique(self.eigenvalues, axis=0, return_inverse=True)

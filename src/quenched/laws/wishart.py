@@ -69,12 +69,21 @@ def denoised(width_ratio: float, t: float, order: int = _NODES) -> float:
     return float(t - 4.0 * np.pi**2 / 3.0 * t**2 * cubes)
 
 
+def shrunk(values, width_ratio: float, t: float) -> np.ndarray:
+    """The eigenvalues (d,) of the best estimate of S, from those of ``S + sqrt(t) GOE``.
+
+    >>> shrunk([0.0, 1.0], 1e6, 0.5).round(3).tolist()  # so wide that S is the identity
+    [1.0, 1.0]
+    """
+    values = check.array("values", values, ndim=1)
+    return values - 2.0 * t * resolvent(values, width_ratio, t).real
+
+
 def denoise(matrix, width_ratio: float, t: float) -> np.ndarray:
     """The best estimate of S (d, d) from ``S + sqrt(t) GOE``.
 
-    >>> denoise(np.diag([0.0, 1.0]), 1e6, 0.5).round(3).tolist()  # so wide that S is the identity
+    >>> denoise(np.diag([0.0, 1.0]), 1e6, 0.5).round(3).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     values, vectors = np.linalg.eigh(check.array("matrix", matrix, ndim=2))
-    values = values - 2.0 * t * resolvent(values, width_ratio, t).real
-    return (vectors * values) @ vectors.T
+    return (vectors * shrunk(values, width_ratio, t)) @ vectors.T

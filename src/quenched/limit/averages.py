@@ -30,10 +30,17 @@ def _average(model, overlaps, scalars, rule, fn, jumps, training):
     return obs.test_average(model, fn, overlaps, scalars, rule, jumps)
 
 
-def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: bool = False):
+def average_error(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: bool = False):
+    """How far :func:`average` moves on the next finer rule: what its quadrature is worth. Where panels end at the jumps of ``fn``,
+    on quasi-random points, which are right to about 5e-4."""
+    coarse, fine = (average(model, overlaps, scalars, fn, law, training, finer) for finer in (0, 1))
+    return np.abs(fine - coarse)
+
+
+def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: bool = False, finer: int = 0):
     """E fn over fresh data (of the model's law, or of another ``law`` on the same basis) or over the training fields.
 
-    ``fn`` is any function of arguments by name; its value may be an array.
+    ``fn`` is any function of arguments by name; its value may be an array. ``finer`` = 1: on the next finer rule.
     """
     model = as_numbers(model)
     if law is not None:
@@ -45,10 +52,11 @@ def average(model: Model, overlaps: Overlaps, scalars, fn, law=None, training: b
     with float64(True):
         if training:
             both = found.joined(jumps_of(model, model.loss, model.loss.names))
-            rule, jumps = training_rule(model, fn, both), False
+            rule, jumps = training_rule(model, fn, both, finer), False
         else:
             jumps = steps_only(model, fn, names)
-            rule = observable_rule(model, fn, jumps, found)
+            rule = observable_rule(model, fn, jumps, found, finer)
+            jumps = jumps and not finer  # panels may have missed some
         return np.asarray(_average(model, overlaps, scalars, rule, fn, jumps, training))
 
 

@@ -232,25 +232,27 @@ def jumping_rule(jumps: Jumps, dimension: int, level: int):
     return np.linspace(-gaussian.RANGE, gaussian.RANGE, panels + 1), np.asarray(jumps.places), *rest
 
 
-def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS):
-    """The rule for an observable's average over fresh data; ``jumps``: where it jumps as the target moves."""
+def observable_rule(model: Model, fn, boolean: bool, jumps: Jumps = NO_JUMPS, finer: int = 0):
+    """The rule for an observable's average over fresh data; ``jumps``: where it jumps as the target moves.
+
+    ``finer`` = 1: the next one, which tells the error; other quasi-random points where there is none."""
     size = fields.layout(model, argument_names(fn, "observable")).dimension(model)
-    if boolean and size <= SPLIT:
+    if boolean and size <= SPLIT * (1 - finer):
         return gaussian.rule(size, 0)  # which tells the dimension: panels end at the jumps
     if boolean or jumps.moving:
-        return gaussian.sobol(size, 17, seed=0)
+        return gaussian.sobol(size, 17, seed=finer)
     # in one dimension nodes are cheap, and few kinks are far from the end of a panel
-    level = 3 if size == 1 else 1
-    return jumping_rule(jumps, size, 1) if jumps.places else gaussian.rule(size, min(level, gaussian.levels(size) - 1))
+    level = (3 if size == 1 else 1) + finer
+    return jumping_rule(jumps, size, 1 + finer) if jumps.places else gaussian.rule(size, min(level, gaussian.levels(size) - 1))
 
 
-def training_rule(model: Model, fn, jumps: Jumps):
+def training_rule(model: Model, fn, jumps: Jumps, finer: int = 0):
     """The rule for an average over the training fields: panels that end at the kinks of the proximal operator, where it has any,
-    or at the targets at which ``fn`` or the loss ``jumps``."""
+    or at the targets at which ``fn`` or the loss ``jumps``. ``finer`` = 1: the next one."""
     dimension = training_layout(model, fn).dimension(model)
     if jumps != NO_JUMPS:
-        return jumping_rule(jumps, dimension, 2)
-    level = max(0, gaussian.levels(dimension) - 2)
+        return jumping_rule(jumps, dimension, 2 + finer)
+    level = max(0, gaussian.levels(dimension) - 2 + finer)
     if dimension == 1 and model.loss.kinks is not None:
         return gaussian.breakpoints(level), np.zeros(0)
     return gaussian.rule(dimension, level)

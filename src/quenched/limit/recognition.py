@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 
 from ..losses.envelope import OMEGA, VARIANCES, envelope_misses
 from ..losses.kinked import look, with_kinks
+from ..losses.response import Finite
 from ..numerics import check
 from ..numerics.precision import float64
 from .model import Model, as_numbers
 
 _LABELS = 8
+#: Draws for the check of a rule for outcomes, and how far their average may be from what the rule says.
+_DRAWS, _MISSED = 2048, 0.05
 
 
 def recognised(model: Model) -> Model:
@@ -22,6 +26,8 @@ def recognised(model: Model) -> Model:
     Without them neither its proximal operator nor an average over it would be right to more than a few digits.
     """
     loss, shape = model.loss, model.shape
+    if isinstance(model.response, Finite):
+        _check_outcomes(model.response.rule, tuple(model.response.values.tolist()), shape[2], shape[3])
     if loss.moreau is not None and loss.name == "custom":
         _check_envelope(model)
     known = loss.moreau is not None or loss.prox is not None or loss.kinks is not None
@@ -56,6 +62,22 @@ def _check_envelope(model: Model) -> None:
         raise ValueError(
             "moreau must return the least value over h of (h - omega)^2/2V + loss(h), with this h, and have the right derivative, "
             f"got others at {where} (off by {misses[worst]:.2g})"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _check_outcomes(rule, values: tuple, tokens: int, targets: int) -> None:
+    """``ValueError`` where a rule for outcomes gives no probabilities, or does not average them over the covariance."""
+    response, rng = Finite(np.array(values), rule), np.random.default_rng(0)
+    mean = rng.standard_normal((_LABELS, 1, tokens, targets))
+    root = rng.standard_normal((_LABELS, 1, tokens, targets, targets)) / np.sqrt(targets)
+    drawn = mean + np.einsum("nklst,nklt->nkls", root, rng.standard_normal((_LABELS, _DRAWS, tokens, targets)))
+    told = response.table(mean[:, 0], np.einsum("nklst,nklut->nlsu", root, root))
+    averaged = response.table(drawn.reshape(-1, tokens, targets)).reshape(_LABELS, _DRAWS, -1).mean(axis=1)
+    if np.abs(told - averaged).max() > _MISSED:
+        raise ValueError(
+            "rule must return P(y) for a Gaussian target of the mean and the covariance given, the average of P(y) without "
+            f"covariance, got {told[0].tolist()} in place of about {averaged[0].round(2).tolist()}"
         )
 
 

@@ -114,6 +114,13 @@ class Loss:
     - ``convex``: True, False, or None for unknown (then several starts are tried).
     - ``scalar``: ``fn`` takes a scalar h, and scalar labels.
     - ``shift``: the same number added to all units of a token changes nothing (softmax).
+
+    >>> import quenched as qn
+    >>> distance = qn.Loss(
+    ...     lambda h, label: abs(h - label), kinks=lambda V, label: np.array([label - V, label + V]), convex=True, scalar=True
+    ... )
+    >>> distance.names, float(distance(np.array([[0.5]]), label=2.0))
+    (('h', 'label'), 1.5)
     """
 
     fn: Callable
@@ -138,7 +145,15 @@ class Loss:
         return argument_names(self.fn)
 
     def kinks_of(self, scalars, params) -> Callable | None:
-        """``kinks`` as a function of V and the label alone, or None."""
+        """``kinks`` as a function of V and the label alone, or None.
+
+        >>> distance = Loss(
+        ...     lambda h, params: abs(h - params["at"]), scalar=True,
+        ...     kinks=lambda V, label, params: params["at"] + np.array([-V, V]),
+        ... )
+        >>> distance.kinks_of(scalars=None, params={"at": 1.0})(0.5, label=None).tolist()
+        [0.5, 1.5]
+        """
         if self.kinks is None:
             return None
         given = {"scalars": scalars, "params": params}

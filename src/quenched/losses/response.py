@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
@@ -20,6 +21,9 @@ class Response(eqx.Module):
     Either *discrete*: ``outcomes`` and ``probability(y, mean, cov)``, the probability of y when ``h_*`` is Gaussian
     with that mean (L, t) and covariance (L, t, t), so that theories sum over y and never integrate over a jump;
     or *additive*: ``y = h_* + sqrt(additive_variance) z``; or a *link*: :meth:`outcome`, any real function of ``h_*`` and z.
+
+    >>> Sign(0.0).outcomes.tolist(), Additive(0.1).outcomes, Additive(0.25).additive_variance
+    ([-1.0, 1.0], None, 0.25)
     """
 
     @property
@@ -38,15 +42,27 @@ class Response(eqx.Module):
         return None
 
     def probability(self, y, mean, cov):
-        """P(y) for Gaussian ``h_*``."""
+        """P(y) for Gaussian ``h_*`` of ``mean`` (L, t) and covariance ``cov`` (L, t, t); ``TypeError`` for real outcomes.
+
+        >>> round(float(Sign(0.0).probability(1.0, np.ones((1, 1)), np.ones((1, 1, 1)))), 5)  # Phi(1)
+        0.84134
+        """
         raise TypeError(f"{type(self).__name__} has no discrete outcomes")
 
     def outcome(self, target, z):
-        """The real outcome at ``h_*`` (L, t) and a standard normal number z."""
+        """The real outcome at ``h_*`` (L, t) and a standard normal number z.
+
+        >>> Link(lambda target: target[0, 0] ** 2, 0.25).outcome(np.array([[3.0]]), z=1.0).item()
+        9.5
+        """
         raise TypeError(f"{type(self).__name__} is no function of the target and one normal number")
 
     def draw(self, rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
-        """One outcome for each of the n samples ``target`` (n, L, t)."""
+        """One outcome for each of the n samples ``target`` (n, L, t).
+
+        >>> Sign(0.0).draw(np.random.default_rng(0), np.array([[[0.5]], [[-2.0]]])).tolist()
+        [1.0, -1.0]
+        """
         raise NotImplementedError
 
 
@@ -134,7 +150,11 @@ class Sign(Response):
 
 
 class Probit(Sign):
-    """``P(y = 1 | h_*) = Phi(h_* / sqrt(1 + noise))``: a sign seen through unit noise, and ``noise`` more."""
+    """``P(y = 1 | h_*) = Phi(h_* / sqrt(1 + noise))``: a sign seen through unit noise, and ``noise`` more.
+
+    >>> round(float(Probit(0.0).probability(1.0, np.ones((1, 1)), np.zeros((1, 1, 1)))), 5)  # Phi(1)
+    0.84134
+    """
 
     def probability(self, y, mean, cov):
         return _step_cdf(y * mean[0, 0], cov[0, 0, 0] + 1.0 + self.noise)
@@ -145,7 +165,11 @@ class Probit(Sign):
 
 
 class Flip(Response):
-    """``y = sign(h_*)``, flipped with probability ``probability_of_flip`` in [0, 1/2]."""
+    """``y = sign(h_*)``, flipped with probability ``probability_of_flip`` in [0, 1/2].
+
+    >>> float(Flip(0.125).probability(-1.0, np.ones((1, 1)), np.zeros((1, 1, 1))))
+    0.125
+    """
 
     probability_of_flip: Any
 
@@ -170,7 +194,12 @@ class Finite(Response):
     """Any finite set of outcomes: ``values`` (K,) and ``rule(y, mean, cov) -> P(y)`` for Gaussian ``h_*``.
 
     ``rule`` is JAX code, right for a covariance of zero too (there it is the law of y given ``h_*``, which the
-    experiment draws from). Its values over y must sum to one.
+    experiment draws from). Its values over y must sum to one, and a covariance must average them: problems check both.
+
+    >>> from jax.scipy.special import ndtr  # of a logistic or other link: the average by quadrature
+    >>> above = Finite([0, 1], lambda y, mean, cov: ndtr((2 * y - 1) * mean[0, 0] / jnp.sqrt(0.1 + cov[0, 0, 0])))
+    >>> above.table(np.zeros((1, 1, 1))).tolist()
+    [[0.5, 0.5]]
     """
 
     values: Any
@@ -189,19 +218,27 @@ class Finite(Response):
     def probability(self, y, mean, cov):
         return self.rule(y, mean, cov)
 
-    def draw(self, rng, target):
-        import jax
+    def table(self, mean, cov=None) -> np.ndarray:
+        """P(y) for n Gaussian targets, (n, K): ``mean`` (n, L, t), ``cov`` (n, L, t, t), None for zero.
 
+        ``ValueError`` where these are no probabilities, or do not sum to one (within 1e-6).
+        """
         from ..numerics.precision import float64
 
-        n, length, t = target.shape
         with float64(True):
-            cov = jnp.zeros((length, t, t))
-            one = jax.vmap(lambda y, mean: self.rule(y, mean, cov), in_axes=(0, None))
-            table = np.asarray(jax.vmap(lambda mean: one(jnp.asarray(self.values), mean))(jnp.asarray(target)))
-        if np.any(table < -1e-12) or np.abs(table.sum(1) - 1.0).max() > 1e-8:
+            mean = jnp.asarray(mean)
+            cov = jnp.zeros((*mean.shape, mean.shape[-1])) if cov is None else jnp.asarray(cov)
+            one = jax.vmap(self.rule, in_axes=(0, None, None))
+            table = np.asarray(jax.vmap(lambda m, c: one(jnp.asarray(self.values), m, c))(mean, cov))
+        if table.shape != (len(mean), len(self.values)):
+            raise ValueError(f"rule must return one number, got the shape {table.shape[2:]}")
+        if not (np.all(table > -1e-6) and np.abs(table.sum(1) - 1.0).max(initial=0.0) < 1e-6):
             raise ValueError("rule must give non-negative probabilities that sum to one over values")
-        return self.values[(rng.random(n)[:, None] > np.cumsum(table, axis=1)[:, :-1]).sum(axis=1)]
+        return table
+
+    def draw(self, rng, target):
+        table = self.table(target)
+        return self.values[(rng.random(len(target))[:, None] > np.cumsum(table, axis=1)[:, :-1]).sum(axis=1)]
 
 
 class Link(Response):
@@ -227,7 +264,11 @@ class Link(Response):
         return True
 
     def clean(self, target):
-        """The outcome without its noise."""
+        """The outcome without its noise.
+
+        >>> Link(lambda target: target[0, 0] ** 2, noise=0.25).clean(np.array([[3.0]])).item()
+        9.0
+        """
         value = jnp.asarray(answer("link", self.link, target))
         value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(target.dtype)
         if value.shape != ():
@@ -238,10 +279,12 @@ class Link(Response):
         return self.clean(target) + jnp.sqrt(self.noise) * z
 
     def draw(self, rng, target):
-        import jax
-
         from ..numerics.precision import float64
 
-        z = rng.standard_normal(len(target))
         with float64(True):
-            return np.asarray(jax.vmap(self.outcome)(jnp.asarray(target), jnp.asarray(z)))
+            return np.asarray(_drawn(self, target, rng.standard_normal(len(target))))
+
+
+@jax.jit
+def _drawn(response, target, z):
+    return jax.vmap(response.outcome)(target, z)

@@ -8,8 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .precision import float64
+
 #: Points in one call of a program, at most.
 CHUNK = 1024
+#: Rows that are evaluated at once, of few and of many.
+_PIECES = (1024, 65536)
 
 
 def room(count: int, least: int) -> int:
@@ -54,3 +58,41 @@ def loop(one, count, size: int):
     """Within a trace: ``one(k)`` for every k below ``count`` (traced), a pytree of arrays (size, ...), zero beyond."""
     empty = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), jax.eval_shape(one, 0))
     return jax.lax.fori_loop(0, count, lambda k, found: jax.tree.map(lambda all_, new: all_.at[k].set(new), found, one(k)), empty)
+
+
+def elementwise(fn, x):
+    """``fn`` of every entry of a NumPy array of any shape, in float64: a pytree of such arrays.
+
+    >>> elementwise(jnp.square, np.arange(4.0).reshape(2, 2)).tolist()
+    [[0.0, 1.0], [4.0, 9.0]]
+    """
+    x = np.asarray(x, np.float64)
+    return jax.tree.map(lambda a: a.reshape(x.shape), by_rows(fn, x.reshape(-1)))
+
+
+def by_rows(fn, x):
+    """``fn(x)`` for a function that maps every row of ``x`` (n, ...) by itself: a pytree of NumPy arrays (n, ...), in float64.
+
+    ``fn``: JAX code, hashable (it keys the compilation, one for few rows and one for many).
+
+    >>> by_rows(lambda x: x.sum(axis=1), np.ones((3, 2))).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    x = np.asarray(x, np.float64)
+    size, out = _PIECES[len(x) > _PIECES[0]], None
+    with float64(True):
+        for start in range(0, max(len(x), 1), size):
+            piece = x[start : start + size]
+            ends = _evaluated(fn, piece if len(piece) == size else filled(piece, size))
+            if any(np.shape(leaf)[:1] != (size,) for leaf in jax.tree.leaves(ends)):
+                return jax.tree.map(np.asarray, _evaluated(fn, x))  # whatever it does: the caller will see
+            if out is None:
+                out = jax.tree.map(lambda leaf: np.empty((len(x), *leaf.shape[1:]), leaf.dtype), ends)
+            for whole, part in zip(jax.tree.leaves(out), jax.tree.leaves(ends), strict=True):
+                whole[start : start + size] = np.asarray(part)[: len(piece)]
+    return out
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluated(fn, x):
+    return fn(x)

@@ -39,6 +39,10 @@ class Layer(eqx.Module):
       neurons are alike).
     - ``weights`` (K,), ``rows`` (K,): the spectrum of the covariance C of the next layer's weights (K = 1 for multiples
       of the identity). Either N or K is 1.
+
+    >>> layer = Layer(ratio=2.0, slope2=1.0, noise=0.0)  # a linear layer, twice as wide as what it sees
+    >>> layer.prob.tolist(), layer.rows.tolist()
+    ([1.0], [1.0])
     """
 
     ratio: Any
@@ -65,6 +69,10 @@ class Layer(eqx.Module):
         """``(kappa, D / width)`` of this layer from those of the layer before; kappa is not positive where there is none.
 
         A complex ``kappa`` needs ``guess``, a value near the result.
+
+        >>> kappa, freedom = Layer(ratio=2.0, slope2=1.0, noise=0.0).onward(1.0, 0.5)
+        >>> float(kappa), float(freedom)
+        (1.5, 0.25)
         """
         if len(self.rows) == 1 and len(self.prob) == 1:
             slope2, noise = self.slope2[0], self.noise[0]
@@ -158,6 +166,11 @@ class Chain(eqx.Module):
         """``(kappa_L, D_L / p_L, A)`` from the effective ridge of the first matrix; kappa_L = -1 where there is none.
 
         ``guess`` holds the kappa_l of all layers nearby; it is needed for complex numbers.
+
+        >>> chain = Chain([1.0], [1.0], [1.0], (Layer(2.0, 1.0, 0.0),))
+        >>> with jax.enable_x64(True):
+        ...     [float(v) for v in chain.forward(1.0)]
+        [1.5, 0.25, 0.5]
         """
         freedom = jnp.sum(self.weights * self.eigenvalues / (self.eigenvalues + kappa))
         A = jnp.sum(self.target / (self.eigenvalues + kappa))
@@ -178,7 +191,13 @@ class Chain(eqx.Module):
         return jnp.where(possible, kappa, -1.0), freedom, A
 
     def root(self, height, order: int = 2):
-        """The effective ridge of the first matrix at which an increasing ``height(kappa_L, D_L / p_L)`` is zero."""
+        """The effective ridge of the first matrix at which an increasing ``height(kappa_L, D_L / p_L)`` is zero.
+
+        >>> chain = Chain([1.0], [1.0], [1.0], (Layer(2.0, 1.0, 0.0),))
+        >>> with jax.enable_x64(True):
+        ...     round(float(chain.root(lambda kappa, freedom: kappa - 1.5)), 12)
+        1.0
+        """
 
         def residual(log_kappa):
             kappa, freedom, _ = self.forward(jnp.exp(log_kappa))
@@ -187,7 +206,13 @@ class Chain(eqx.Module):
         return jnp.exp(increasing_root(residual, _LOW, _HIGH, order))
 
     def first(self, kappa, order: int = 2):
-        """The effective ridge of the first matrix that belongs to ``kappa`` of the features."""
+        """The effective ridge of the first matrix that belongs to ``kappa`` of the features.
+
+        >>> chain = Chain([1.0], [1.0], [1.0], (Layer(2.0, 1.0, 0.0),))
+        >>> with jax.enable_x64(True):
+        ...     round(float(chain.first(1.5)), 12)
+        1.0
+        """
         if not self.layers:
             return kappa
         log = jnp.log(kappa)
@@ -198,7 +223,12 @@ class Chain(eqx.Module):
         return self.forward(self.first(kappa))[1:]
 
     def slopes(self, kappa):
-        """``(D / p, A, D' / p, A')`` at the effective ridge ``kappa`` of the features; to be differentiated once at most."""
+        """``(D / p, A, D' / p, A')`` at the effective ridge ``kappa`` of the features; to be differentiated once at most.
+
+        >>> with jax.enable_x64(True):
+        ...     [round(float(v), 12) for v in Chain([1.0], [1.0], [1.0]).slopes(1.0)]
+        [0.5, 0.5, -0.25, -0.25]
+        """
         return self._with_slopes(self.first(kappa, order=1))[1:]
 
     def _with_slopes(self, first):
@@ -207,7 +237,12 @@ class Chain(eqx.Module):
 
     def at_ridge(self, zeta, aspect):
         """``(kappa, D / p, A, D', A')`` at a ridge zeta of the sample covariance of n = p / aspect rows, the root kappa > 0 of
-        ``zeta = kappa (1 - aspect D / p)``; primes are derivatives in kappa. ``zeta = 0`` needs n below the rank."""
+        ``zeta = kappa (1 - aspect D / p)``; primes are derivatives in kappa. ``zeta = 0`` needs n below the rank.
+
+        >>> with jax.enable_x64(True):
+        ...     [round(float(v), 12) for v in Chain([1.0], [1.0], [1.0]).at_ridge(0.5, 1.0)]
+        [1.0, 0.5, 0.5, -0.25, -0.25]
+        """
 
         def height(kappa, freedom):
             rest = 1.0 - aspect * freedom
@@ -223,6 +258,10 @@ def increasing_root(fn, low, high, order: int = 2, steps: int = 200):
 
     Derivatives with respect to what ``fn`` closes over are those of the root, up to the first (``order`` 1) or third (2). If
     ``fn`` has one sign, the end nearest to its root comes back.
+
+    >>> with jax.enable_x64(True):
+    ...     round(float(increasing_root(lambda x: x**2 - 2.0, 0.0, 2.0)), 12)
+    1.414213562373
     """
 
     def body(state):
@@ -246,7 +285,12 @@ def increasing_root(fn, low, high, order: int = 2, steps: int = 200):
 
 class Dimensions(NamedTuple):
     """Effective numbers of directions of p features at ``kappa``: ``df1 = tr Omega (Omega + kappa)^-1`` and
-    ``df2 = tr Omega^2 (Omega + kappa)^-2``."""
+    ``df2 = tr Omega^2 (Omega + kappa)^-2``.
+
+    >>> found = effective_dimensions([1.0, 1.0], kappa=1.0)
+    >>> float(found.kappa), float(found.df1), float(found.df2)
+    (1.0, 1.0, 0.5)
+    """
 
     kappa: np.ndarray
     df1: np.ndarray

@@ -6,7 +6,11 @@ import enum
 
 
 class RESULTS(enum.Enum):
-    """Result codes; the value is the sentence a user reads."""
+    """Result codes; the value is the sentence a user reads.
+
+    >>> str(RESULTS.successful), bool(RESULTS.max_steps)
+    ('converged', False)
+    """
 
     successful = "converged"
     quadrature = "converged, but the Gaussian averages are less accurate than quadrature_tol"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..numerics import check
+from ..numerics.fingerprint import fingerprint
 from .base import Problem
 
 #: Arguments of the training that the problem itself gives.
@@ -118,6 +119,14 @@ class DenoisingAutoencoder(Problem):
           draws of noise for each test row.
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`.
+
+        >>> import quenched as qn
+        >>> labels = np.arange(200) % 2
+        >>> X = np.outer(2 * labels - 1, np.eye(50)[0]) + 0.3 * np.random.default_rng(0).standard_normal((200, 50))
+        >>> data = qn.problems.DenoisingAutoencoder.from_data(X, labels, alpha=2.0, noise=0.3, weight_decay=0.1)
+        >>> trials = data.train_on(X, labels, seeds=2)
+        >>> trials.n, bool(trials["test_mse_excess"].mean < -0.1)
+        (100, True)
         """
         from ..finite.autoencoder import simulate_on_rows, train
 
@@ -126,7 +135,8 @@ class DenoisingAutoencoder(Problem):
         trials = simulate_on_rows(
             _centred(X, which), self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
             seeds=seeds, units=self.units, activation=self.activation,
-            skip=None if self.skip is True else float(self.skip_strength), settings={"problem": repr(self)}, **options,
+            skip=None if self.skip is True else float(self.skip_strength), settings=self._settings(rows=fingerprint((X, which))),
+            **options,
         )  # fmt: skip
         return trials.map(self._present_row)
 
@@ -219,7 +229,15 @@ class DenoisingAutoencoder(Problem):
         return {"m": _directions(law) @ C, "q": traces * Q, "Q": Q, "V": 0.5 * traces * np.eye(r)}, ()
 
     def solve(self, init: Any = None, **options):
-        """See :meth:`Problem.solve`; ``init="global"`` solves from every start and keeps the lowest free energy."""
+        """See :meth:`Problem.solve`; ``init="global"`` solves from every start and keeps the lowest free energy.
+
+        >>> import quenched as qn
+        >>> law = qn.laws.mixture([0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]], covariances=0.1)
+        >>> autoencoder = qn.problems.DenoisingAutoencoder(law, alpha=1.0, noise=0.3, weight_decay=0.1)
+        >>> solution = autoencoder.solve("global")
+        >>> solution.branch, round(float(solution["test_mse_excess"]), 3)
+        ('informed', -0.379)
+        """
         if isinstance(init, str) and init == "global":
             return self._lowest(**options)
         return super().solve(init, **options)
@@ -288,6 +306,12 @@ class DenoisingAutoencoder(Problem):
         denoiser, the latter relative to the best rescaling (None unless all clusters have one isotropic covariance; the
         per-dimension errors differ then); ``pca``: the projection on the leading principal component of the clean sample,
         whose errors are relative to E|x|^2 as those of the bottleneck (``skip=False``) are, None where there is no such component.
+
+        >>> import quenched as qn
+        >>> law = qn.laws.mixture([0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]], covariances=0.1)
+        >>> found = qn.problems.DenoisingAutoencoder(law, alpha=1.0, noise=0.3, weight_decay=0.1).baselines()
+        >>> round(float(found["rescaling_mse_per_dim"]), 6), round(float(found["oracle_mse_excess"]), 4)
+        (0.081081, -0.4947)
         """
         from ..limit.denoisers import Mixture, oracle, principal_component
 
@@ -337,6 +361,12 @@ class DenoisingAutoencoder(Problem):
 
         Returns :class:`quenched.Trials` under the names of :meth:`solve`. Test errors are those of the trained weights on
         the whole population, without test noise, relative to the rescaling with the trained b.
+
+        >>> import quenched as qn
+        >>> law = qn.laws.mixture([0.5, 0.5], gram=[[1.0, -1.0], [-1.0, 1.0]], covariances=0.1)
+        >>> trials = qn.problems.DenoisingAutoencoder(law, alpha=1.0, noise=0.3, weight_decay=0.1).simulate(dim=100, seeds=2)
+        >>> bool(abs(trials["test_mse_excess"].mean + 0.379) < 0.1)
+        True
         """
         from ..finite.autoencoder import simulate, train
 
@@ -344,7 +374,7 @@ class DenoisingAutoencoder(Problem):
         trials = simulate(
             self.pairs, alpha=float(self.alpha), noise=float(self.noise), weight_decay=float(self.weight_decay),
             dim=check.integer("dim", dim), seeds=seeds, units=self.units, activation=self.activation,
-            skip=None if self.skip is True else float(self.skip_strength), settings={"problem": repr(self)}, **options,
+            skip=None if self.skip is True else float(self.skip_strength), settings=self._settings(), **options,
         )  # fmt: skip
         return trials.map(self._present_row)
 

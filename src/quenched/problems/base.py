@@ -12,17 +12,35 @@ from typing import Any
 import numpy as np
 
 from ..numerics import check
+from ..numerics.fingerprint import identity
 from ..numerics.results import RESULTS
 from .identity import same
 from .solution import Solution, register_pytree
 
 
 class SolveWarning(UserWarning):
-    """A solve did not end as asked; the solution is marked."""
+    """A solve did not end as asked; the solution is marked.
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     solution = ridge.solve(max_steps=1)
+    >>> caught[-1].category.__name__, solution.converged, solution.result.value
+    ('SolveWarning', False, 'not converged: the largest number of steps was reached')
+    """
 
 
 class SolveError(RuntimeError):
-    """A solve did not end as asked, and ``throw=True``."""
+    """A solve did not end as asked, and ``throw=True``.
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> ridge.solve(max_steps=1, throw=True)
+    Traceback (most recent call last):
+        ...
+    quenched.problems.base.SolveError: GeneralizedLinear(...): not converged: the largest number of steps was reached, ...
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +48,13 @@ class Problem:
     """Base of all problems: a frozen dataclass whose fields are its parameters.
 
     Subclasses give :meth:`_model` (law, loss, numbers), and may give ``_references`` (keys of the bibliography).
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> ridge
+    GeneralizedLinear(loss='square', target='linear', alpha=2, weight_decay=0.1, noise=0.1, intercept=False)
+    >>> list(ridge.parameters)
+    ['loss', 'target', 'alpha', 'weight_decay', 'noise', 'spectrum', 'intercept']
     """
 
     _by_the_engine = True  # False for problems whose solve() is their own
@@ -42,12 +67,18 @@ class Problem:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def number(self, name: str):
-        """The real number or array of this name that the problem depends on, or None: what can be varied and differentiated."""
+        """The real number or array of this name that the problem depends on, or None: what can be varied and differentiated.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1)
+        >>> float(ridge.number("alpha")), ridge.number("loss")
+        (2.0, None)
+        """
         value = self.parameters.get(name)
         return value if isinstance(value, (float, np.ndarray)) else None
 
     def replace(self, **changes) -> Problem:
-        """The same problem with some parameters changed.
+        """The same problem with some parameters changed; ``ValueError`` for a name that is none.
 
         >>> import quenched as qn
         >>> qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1).replace(alpha=3.0).alpha
@@ -66,6 +97,10 @@ class Problem:
         cells = ((k, html.escape(_short(v))) for k, v in self.parameters.items())
         rows = "".join(f"<tr><td><code>{k}</code></td><td>{value}</td></tr>" for k, value in cells)
         return f"<div><b>{type(self).__name__}</b><table>{rows}</table></div>"
+
+    def _settings(self, **others) -> dict[str, Any]:
+        """What trials of this problem keep about it, and is compared when they are merged."""
+        return {"problem": repr(self), "identity": identity(self), **others}
 
     def _model(self):
         raise NotImplementedError
@@ -101,7 +136,7 @@ class Problem:
         own = dict(
             alpha=float(m.alpha), weight_decay=float(m.weight_decay), dim=check.integer("dim", dim), seeds=seeds,
             response=m.response, units=m.units, scalars=m.scalars or None, params=m.params or None,
-            observables=dict(m.observables), settings={"problem": repr(self)},
+            observables=dict(m.observables), settings=self._settings(),
         )  # fmt: skip
         check.names("simulate", options, check.keywords(minimise, simulate, without={*own, "seed", "population"}))
         trials = simulate(m.law, m.loss, **own, **{"align": self._align(), **options})
@@ -210,7 +245,14 @@ class Problem:
         - ``throw``: raise :class:`SolveError` where the result is not ``RESULTS.successful``; otherwise the solution is marked
           and a :class:`SolveWarning` is issued.
 
+        Returns a :class:`Solution`; a :class:`SolveError` also where no number at all is finite.
         Differentiable with respect to every real parameter by ``jax.grad`` (first derivatives, outside of jit).
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> solution = ridge.solve()
+        >>> round(float(solution["test_mse"]), 8), round(float(solution["V"]), 8), solution.result.value
+        (0.08442888, 0.84428877, 'converged')
         """
         from ..limit import derivative
         from ..limit.solve import solve
@@ -262,7 +304,13 @@ class Problem:
         return name, ()
 
     def landscape(self, over: str, at, starts: Any = None, direction: Any = None, **options):
-        """The free energy with one overlap held at each of the values ``at``: see :func:`quenched.problems.landscape`."""
+        """The free energy with one overlap held at each of the values ``at``: see :func:`quenched.problems.landscape`.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> ridge.landscape("theta", [0.5, 0.8, 1.1]).curves["uninformed"].energy.round(4).tolist()
+        [0.2023, 0.1079, 0.1201]
+        """
         from .landscape import landscape
 
         return landscape(self, over, at, starts, direction, **options)
@@ -300,6 +348,11 @@ class Problem:
 
         ``starts`` is a sequence of names or a dict name -> start of :meth:`solve`; None for the problem's own. Two starts that end
         in the same place count once, under the first name; starts that do not converge are left out, with a warning.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> list(ridge.branches(["uninformed", "informed"]))  # a convex risk has one
+        ['uninformed']
         """
         starts = self._starts if starts is None else check.listed("starts", starts)
         starts = starts if isinstance(starts, dict) else {name: name for name in starts}
@@ -361,6 +414,12 @@ class Problem:
         uninformed start.
         Returns a dict: the conjugates (``q_hat``, ...), ``free_energy``, the observables, ``update`` (name -> value) and
         ``residual`` (name -> relative difference between update and value).
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> at = ridge.evaluate(V=1.0, q=1.0, theta=0.5)
+        >>> round(float(at["V_hat"]), 12), round(float(at["q_hat"]), 12)  # alpha / (1 + V), alpha E(y - h)^2 / (1 + V)^2
+        (1.0, 0.55)
         """
         from .evaluation import evaluate
 
@@ -370,7 +429,8 @@ class Problem:
         """The derivative of an observable or order parameter with respect to parameters of the problem.
 
         ``of`` is any name of the solution, ``wrt`` one parameter (returns its derivative) or several (returns a dict). By the
-        implicit function theorem at the solved saddle point; ``options`` go to :meth:`solve`.
+        implicit function theorem at the solved saddle point; ``options`` go to :meth:`solve`. ``ValueError`` for parameters that
+        are not real.
 
         >>> import quenched as qn
         >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
@@ -410,7 +470,12 @@ class Problem:
         return tune(self, parameter, minimize, between, **options)
 
     def cite(self) -> str:
-        """BibTeX of the references behind this problem (also printed by the command line)."""
+        """BibTeX of the references behind this problem (also printed by the command line).
+
+        >>> import quenched as qn
+        >>> print(qn.problems.GeneralizedLinear("square", "linear", 2.0, 0.1).cite().splitlines()[0])
+        @article{loureiro2021learning,
+        """
         from .references import bibtex
 
         return bibtex(self._references)

@@ -13,7 +13,14 @@ from .solution import Solution
 
 
 class Row(NamedTuple):
-    """One number: ``deviation`` = (mean - theory) / standard_error, NaN where a single trial leaves it unknown."""
+    """One number: ``deviation`` = (mean - theory) / standard_error, NaN where a single trial leaves it unknown.
+
+    >>> import quenched as qn
+    >>> trials = qn.Trials({"test_mse": np.array([0.08, 0.1])}, (0, 1), ("converged",) * 2, dim=100, n=200)
+    >>> row = compare(qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(), trials)["test_mse"]
+    >>> round(row.mean, 12), round(row.standard_error, 12), round(row.deviation, 4)
+    (0.09, 0.01, 0.5571)
+    """
 
     name: str
     theory: float
@@ -24,7 +31,18 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
-    """Rows of theory, mean, standard error and deviation; prints as a table, draws itself with :meth:`plot`."""
+    """Rows of theory, mean, standard error and deviation; prints as a table, draws itself with :meth:`plot`.
+
+    >>> import quenched as qn
+    >>> trials = qn.Trials({"test_mse": np.array([0.08, 0.1])}, (0, 1), ("converged",) * 2, dim=100, n=200)
+    >>> table = compare(qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(), trials)
+    >>> table
+    GeneralizedLinear at d = 100, n = 200, 2 trials
+    observable        theory                simulation  deviation
+    test_mse       0.0844289              0.09 +- 0.01   +0.56 se
+    >>> round(table.worst, 4)
+    0.5571
+    """
 
     rows: tuple[Row, ...]
     theory: Any
@@ -64,7 +82,14 @@ class Comparison:
         return "; ".join(parts)
 
     def columns(self) -> dict[str, list]:
-        """Name -> column, for a CSV or a data frame."""
+        """Name -> column, for a CSV or a data frame.
+
+        >>> import quenched as qn
+        >>> trials = qn.Trials({"test_mse": np.array([0.08, 0.1])}, (0, 1), ("converged",) * 2, dim=100, n=200)
+        >>> table = compare(qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(), trials)
+        >>> list(table.columns()), table.columns()["name"]
+        (['name', 'theory', 'mean', 'standard_error', 'deviation'], ['test_mse'])
+        """
         return {field: [getattr(row, field) for row in self.rows] for field in Row._fields}
 
     def __repr__(self) -> str:
@@ -81,7 +106,16 @@ class Comparison:
         return f"<div>{html.escape(self.caption)}<table>{head}{body}</table></div>"
 
     def plot(self, *, ax=None):
-        """Deviations in standard errors, one row for each observable; returns the Axes."""
+        """Deviations in standard errors, one row for each observable; returns the Axes.
+
+        >>> import matplotlib.pyplot as plt, quenched as qn
+        >>> trials = qn.Trials({"test_mse": np.array([0.08, 0.1])}, (0, 1), ("converged",) * 2, dim=100, n=200)
+        >>> table = compare(qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve(), trials)
+        >>> ax = table.plot()
+        >>> ax.get_title()
+        'GeneralizedLinear at d = 100, n = 200, 2 trials'
+        >>> plt.close(ax.figure)
+        """
         from .. import plotting
 
         rows = [row for row in self.rows if np.isfinite(row.deviation)]

@@ -41,6 +41,13 @@ class Prediction(_Table):
       are: see :mod:`quenched.limit.score_errors`), ``source`` (what was fitted, in words).
 
     ``float(prediction)`` and ``np.asarray(prediction)`` are the mean.
+
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from quenched.problems.learning_curve import LearningCurve
+    >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+    >>> prediction = curve.predict([4, 20])
+    >>> prediction.mean.round(6).tolist(), prediction.level, prediction.approximate
+    ([0.2, 0.111111], 0.9, False)
     """
 
     n_samples: np.ndarray
@@ -72,7 +79,14 @@ class Prediction(_Table):
         return notes
 
     def columns(self) -> dict[str, list]:
-        """Name -> column, for a CSV or a data frame."""
+        """Name -> column, for a CSV or a data frame.
+
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from quenched.problems.learning_curve import LearningCurve
+        >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> list(curve.predict(20).columns()), curve.predict(20).columns()["n_samples"]
+        (['n_samples', 'mean', 'lower', 'upper', 'extrapolated'], [20])
+        """
         names = ("n_samples", "mean", "lower", "upper", "extrapolated")
         columns = {name: np.atleast_1d(getattr(self, name)).tolist() for name in names}
         return {**columns, "extrapolated": ["yes" if value else "" for value in columns["extrapolated"]]}
@@ -86,6 +100,13 @@ class BackTest(_Table):
     shift. ``excess`` is what the trainings say of c, the factor on sampling noise (see :mod:`quenched.limit.ridge_curve`),
     at the kappa of the whole sample, with its standard error: it shifts what is predicted beyond the sample. Within it,
     predictions are shifted by measured over predicted, interpolated.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> from quenched.problems.learning_curve import LearningCurve
+    >>> X = np.random.default_rng(0).standard_normal((60, 5))
+    >>> test = LearningCurve(Ridge(alpha=1.0), trainings=2, verbose=False).fit(X, X[:, 0] + 0.1 * X[:, 1] ** 2).backtest
+    >>> test.n_samples.tolist(), test.measured.shape, test.observable
+    ([8, 11, 15, 21, 30, 40], (6,), 'test_mse')
     """
 
     n_samples: np.ndarray
@@ -107,7 +128,12 @@ class BackTest(_Table):
         return [f"shift: sampling noise is {c:.2f} +- {error:.2f} times that of equal leverages"]
 
     def columns(self) -> dict[str, list]:
-        """Name -> column, for a CSV or a data frame."""
+        """Name -> column, for a CSV or a data frame.
+
+        >>> test = BackTest(*np.array([[20, 40], [0.4, 0.2], [0.01, 0.01], [0.2, 0.2]]), "test_mse", 1.0, (1.0, 0.1), source="")
+        >>> test.columns()["measured/predicted"]
+        [2.0, 1.0]
+        """
         ratio = self.measured / self.predicted
         named = {"n_samples": self.n_samples, "predicted": self.predicted, "measured": self.measured}
         named |= {"standard_error": self.standard_error, "measured/predicted": ratio}
@@ -120,6 +146,15 @@ class BestPenalty:
 
     ``current`` is the prediction at the estimator's own penalty; ``edge`` says that the best penalty lies at an end of
     the range that was searched.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> from quenched.problems.learning_curve import LearningCurve
+    >>> curve = LearningCurve(Ridge(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+    >>> best = curve.tune(40)
+    >>> best
+    best penalty alpha = 0.2001 for 40 samples: test_mse 0.1052 (0.1052 to 0.1052); alpha = 1 gives 0.1057
+    >>> best.edge
+    False
     """
 
     penalty: float
@@ -144,6 +179,13 @@ class Required:
     - ``n_samples``: a whole number, or None where no number reaches ``target``; ``lower``, ``upper``: the same for the
       ends of the interval, None where they do not reach it;
     - ``floor``: the :class:`Prediction` for endless samples; ``extrapolated``: as there.
+
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from quenched.problems.learning_curve import LearningCurve
+    >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+    >>> needed = curve.required(test_mse=0.125)
+    >>> needed.n_samples, round(float(needed.floor), 6), needed.reachable
+    (10, 0.1, True)
     """
 
     n_samples: int | None

@@ -90,7 +90,14 @@ class DeepBaselines:
         return self._classified(solution)
 
     def student(self, loss, weight_decay, width_ratio=None, kernel=None, activation=None, weight_variance=1.0):
-        """The problem behind :meth:`classifier`, a :class:`quenched.SequenceProblem`, for sweeps and all else that problems do."""
+        """The problem behind :meth:`classifier`, a :class:`quenched.SequenceProblem`, for sweeps and all else that problems do.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.BayesOptimalDeep((1.0,), "sign", "classification", alpha=3.0)
+        >>> student = problem.student("logistic", 0.5)
+        >>> student.loss, float(student.alpha), float(student.weight_decay)
+        ('logistic', 3.0, 0.5)
+        """
         from ..laws.equivalent import seen_inputs, seen_kernel
         from ..losses import Sign
         from .generalized_linear import _error

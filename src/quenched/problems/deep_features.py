@@ -193,7 +193,14 @@ class DeepFeatures(Problem):
         return optimal_ridge(self.law, self.alpha if alpha is None else alpha, noise)
 
     def instance(self, dim: int | None = None, seed=0) -> DeepFeatures:
-        """The same problem with the networks and the readout that :meth:`simulate` draws for ``seed``: for paired comparisons."""
+        """The same problem with the networks and the readout that :meth:`simulate` draws for ``seed``: for paired comparisons.
+
+        >>> import quenched as qn
+        >>> network = qn.laws.DeepNetwork(width_ratios=[1.5], activations="tanh")
+        >>> problem = qn.problems.DeepFeatures(network, None, "square", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> problem.instance(dim=200, seed=0).learner.widths
+        (200, 300)
+        """
         from ..laws import SpectralLaw
 
         networks = self._networks(self._dim(dim), seed)
@@ -215,6 +222,12 @@ class DeepFeatures(Problem):
         - ``options``: ``test_samples``, ``tol``, ``max_iterations``, ``optimiser``, ``n_jobs`` (seeds at a time), ``progress``.
 
         Every seed has its own weights and readout, unless they are given. ``q`` and ``theta`` are measured on the test set.
+
+        >>> import quenched as qn
+        >>> learner = qn.laws.DeepNetwork(width_ratios=[1.5], activations="tanh")
+        >>> problem = qn.problems.DeepFeatures(learner, None, "square", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> bool(abs(problem.simulate(dim=100, seeds=4)["test_mse"].mean - problem.ridge().test_mse) < 0.05)
+        True
         """
         from ..finite.features import Setting, simulate
         from ..finite.minimise import minimise
@@ -226,7 +239,7 @@ class DeepFeatures(Problem):
         trials = simulate(
             lambda seed: Setting(*self._networks(dim, seed)), _loss(self.loss), self._outcome, alpha=float(self.alpha), dim=dim,
             weight_decay=float(self.weight_decay), seeds=seeds, intercept=bool(self.intercept), observables=self._observables,
-            settings={"problem": repr(self)}, **options,
+            settings=self._settings(), **options,
         )  # fmt: skip
         return self._with_train_mse(trials)
 
@@ -245,7 +258,7 @@ class DeepFeatures(Problem):
         # every seed has its own networks and readout, where they are not given, and the covariance of their features
         parts = [Problem.simulate(self.instance(dim, seed), dim, [seed], **options) for seed in seed_list(seeds)]
         rows = [({k: v[0] for k, v in t.values.items()}, t.status[0], t.optimality[0], t.seconds[0]) for t in parts]
-        return self._with_train_mse(gathered(rows, seed_list(seeds), dim, parts[0].n, {"problem": repr(self)}))
+        return self._with_train_mse(gathered(rows, seed_list(seeds), dim, parts[0].n, self._settings()))
 
     def _with_train_mse(self, trials):
         if not self._regression:

@@ -98,6 +98,13 @@ class FlowFromMixture(Problem):
         """The trained network at one time t in (0, 1): a :class:`~quenched.limit.few_samples_mixture.Trained`.
 
         :class:`SolveError` where no pattern of answers reproduces itself.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.FlowFromMixture([[1, 0, -0.5], [0, 0.8, 0], [-0.5, 0, 1.2]], [0.6, 0.8, 0.5], [2, 2, 2], units=2,
+        ...                                       weight_decay=0.2)
+        >>> found = problem.denoiser(0.5)
+        >>> round(found.c, 6), found.pattern.astype(int).tolist()
+        (0.839745, [[1, 1, 1, 1, -1, -1], [1, 1, -1, -1, -1, -1]])
         """
         from ..limit.few_samples_mixture import train
 
@@ -112,6 +119,13 @@ class FlowFromMixture(Problem):
 
         - ``mode`` (r,): the units' answers to the sample, +-1 each. ``times`` (T,): continuous time, in closed form, which holds
           where the path is ``steady``. ``steps``, ``first``: Euler's method, as :meth:`FlowFromSamples.flow`, whether it is or not.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.FlowFromMixture([[1, 0, -0.5], [0, 0.8, 0], [-0.5, 0, 1.2]], [0.6, 0.8, 0.5], [2, 2, 2], units=2,
+        ...                                       weight_decay=0.2)
+        >>> path = problem.flow([1, 1], times=[0.0, 0.5, 1.0])
+        >>> path.squared_norm.round(4).tolist(), path.overlaps[-1].round(4).tolist(), path.steady
+        ([1.0, 0.6453, 1.73], [0.8195, 0.8195, 0.0, 0.0, -0.8902, -0.8902], True)
         """
         from ..limit import few_samples_mixture as limit
 
@@ -152,6 +166,12 @@ class FlowFromMixture(Problem):
 
         Where answers change on the way the closed form does not hold: 400 steps are made instead. ``solution.note`` says so, and
         also where the minimum of the risk may be one at which units do not saturate, of which this theory knows nothing.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.FlowFromMixture([[1, 0, -0.5], [0, 0.8, 0], [-0.5, 0, 1.2]], [0.6, 0.8, 0.5], [2, 2, 2], units=2,
+        ...                                       weight_decay=0.2)
+        >>> [problem.solve(steps=steps)["squared_norm"].round(4).tolist() for steps in (50, None)]
+        [[1.6853, 2.0155], [1.73, 2.0679]]
         """
         from ..limit import few_samples_mixture as limit
 
@@ -183,7 +203,7 @@ class FlowFromMixture(Problem):
         return dict(
             means=self.means_gram, stds=self.cluster_stds, counts=self.samples_per_cluster, units=self.units,
             weight_decay=float(self.weight_decay), schedule=self.schedule,
-            settings={"problem": repr(self), "means_gram": self.means_gram.tolist(), "schedule": repr(Schedule(self.schedule))},
+            settings=self._settings(means_gram=self.means_gram.tolist(), schedule=repr(Schedule(self.schedule))),
         )  # fmt: skip
 
     def simulate(self, dim: int, seeds: Any = 8, **options):
@@ -191,6 +211,13 @@ class FlowFromMixture(Problem):
 
         ``options``: ``steps`` (50), ``first`` (0.02), ``samples`` (100), ``restarts`` (40), ``activation``, ``tol``, ``n_jobs``,
         ``progress``, as for :meth:`FlowFromSamples.simulate`. Compare with ``solve(steps=50)``.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.FlowFromMixture([[1, 0, -0.5], [0, 0.8, 0], [-0.5, 0, 1.2]], [0.6, 0.8, 0.5], [2, 2, 2], units=2,
+        ...                                       weight_decay=0.2)
+        >>> trials, theory = problem.simulate(dim=400, seeds=2, steps=10, samples=20), problem.solve(steps=10)
+        >>> bool(abs(trials["cluster_variance"].mean - theory["cluster_variance"]) < 0.05)
+        True
         """
         from ..finite.few_samples_mixture import simulate
 
@@ -198,7 +225,14 @@ class FlowFromMixture(Problem):
         return simulate(**self._experiment(), dim=dim, seeds=seeds, **options)
 
     def simulate_denoiser(self, dim: int, t: float, seeds: Any = 8, **options):
-        """The experiment at one time: ``c``, ``train_loss`` and ``pattern`` of the trained network; ``options`` as above."""
+        """The experiment at one time: ``c``, ``train_loss`` and ``pattern`` of the trained network; ``options`` as above.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.FlowFromMixture([[1, 0, -0.5], [0, 0.8, 0], [-0.5, 0, 1.2]], [0.6, 0.8, 0.5], [2, 2, 2], units=2,
+        ...                                       weight_decay=0.2)
+        >>> bool(abs(problem.simulate_denoiser(400, 0.5, seeds=4)["c"].mean - problem.denoiser(0.5).c) < 0.02)
+        True
+        """
         from ..finite.few_samples_mixture import simulate_denoiser
 
         check.names("simulate_denoiser", options, ("restarts", "activation", "tol", "n_jobs", "progress"))

@@ -15,6 +15,12 @@ class Diagnosis(NamedTuple):
 
     ``from_weights`` and ``measured``: test mse; ``error``: the relative error p / N of the measured one (its bias);
     ``outliers``: directions that stand out of the weights (:func:`quenched.laws.weight_outliers`).
+
+    >>> import quenched as qn
+    >>> network = qn.laws.DeepNetwork((40, 80), "tanh").draw(seed=0)
+    >>> found = diagnose_features(network, lambda x: x[:, 0], alpha=2.0, weight_decay=0.1)
+    >>> bool(np.isclose(found.gap, found.from_weights / found.measured - 1.0)), found.error
+    (True, 0.00625)
     """
 
     from_weights: np.ndarray

@@ -134,13 +134,15 @@ def _law(spectrum, intercept):
 
 
 _KEPT: dict = {}
+_MOST = 512
 
 
 def _kept(key, make):
     # the same function object for the same (loss, target): functions key the compilation
-    if key not in _KEPT:
-        _KEPT[key] = make()
-    return _KEPT[key]
+    _KEPT[key] = found = _KEPT.pop(key) if key in _KEPT else make()
+    while len(_KEPT) > _MOST:
+        del _KEPT[next(iter(_KEPT))]  # what was not asked for the longest
+    return found
 
 
 def check_loss(loss, named) -> None:

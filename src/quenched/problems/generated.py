@@ -25,6 +25,14 @@ class Generated:
     - ``clusters``: the target, with its ``centroids`` (K, p) and ``covariances`` (K, p, p) along the same directions, which are
       the clusters' means made orthonormal one after the other.
     - ``settings``: steps, where the sampler stopped, its noise.
+
+    >>> import quenched as qn
+    >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+    >>> made = problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0})
+    >>> made
+    Generated(steps=100, stop=0.99, sampler=ODE): V = 1, b = 1, fractions nearest to the clusters 0.5, 0.5
+    >>> made.mean.round(4).tolist(), made.covariance.round(4).tolist()
+    ([0.0], [[20.8224]])
     """
 
     Q: np.ndarray
@@ -69,6 +77,11 @@ class Generated:
         """The share of samples nearest to each centroid (K,), then to each of the ``extra`` points (n, p) along the directions.
 
         ``extra="antipodes"``: the negatives of the centroids that are not centroids themselves, where odd activations put samples.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0}).fractions(extra=[[0.0]]).round(3).tolist()
+        [0.491, 0.491, 0.018]
         """
         c = self.clusters.centroids
         if isinstance(extra, str):
@@ -79,7 +92,13 @@ class Generated:
         return np.bincount(away.argmin(axis=1), minlength=len(anchors)) / len(self.Z)
 
     def projected_samples(self, n: int, seed: int = 0) -> np.ndarray:
-        """n independent random samples of E X, (n, p)."""
+        """n independent random samples of E X, (n, p).
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0}).projected_samples(1000).shape
+        (1000, 1)
+        """
         from ..limit.diffusion_sampling import generate
 
         n, seed = check.integer("n", n), check.integer("seed", seed, 0)
@@ -95,6 +114,13 @@ class Generated:
         noise, the change of volume along the sampler's steps, which needs as many units as directions; what is beside the weights
         is then averaged over 16 nodes. ``ValueError`` otherwise: there the density is (nearly) singular, and a histogram of
         ``points`` says more.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> made = problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0})
+        >>> x = np.linspace(-8.0, 8.0, 801)[:, None]
+        >>> round(float(made.projected_density(x).sum() * 0.02), 4)
+        0.9999
         """
         points = check.array("points", points)
         if points.shape[-1:] != (len(self.H),):
@@ -117,7 +143,14 @@ class Generated:
         return found.reshape(points.shape[:-1])
 
     def target_density(self, points) -> np.ndarray:
-        """The target's density along the directions at ``points`` (..., p)."""
+        """The target's density along the directions at ``points`` (..., p).
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> made = problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0})
+        >>> round(float(made.target_density([[2.0]])[0]), 6)  # half a normal density at its mean, and the tail of the other
+        0.199538
+        """
         c, points = self.clusters, check.array("points", points)
         flat = points.reshape(-1, len(self.H))
         parts = zip(c.prob, c.centroids, c.covariances, strict=True)
@@ -125,7 +158,13 @@ class Generated:
         return found.reshape(points.shape[:-1])
 
     def wasserstein(self) -> np.ndarray:
-        """W_1 between the marginals of samples and target along each of the directions, (p,), in units of the data."""
+        """W_1 between the marginals of samples and target along each of the directions, (p,), in units of the data.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0}).wasserstein().round(3).tolist()
+        [2.375]
+        """
         c, found = self.clusters, []
         for axis, column in enumerate(self.points.T):
             mean, std = c.centroids[:, axis], np.sqrt(c.covariances[:, axis, axis])
@@ -140,6 +179,13 @@ class Generated:
         """The law as a histogram: over two directions where there are two or more, else over the only one; returns the Axes.
 
         Crosses are the centroids; ``trials`` with ``samples`` are scattered on top.
+
+        >>> import matplotlib.pyplot as plt, quenched as qn
+        >>> problem = qn.problems.OnlineDiffusion(qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]]), units=1)
+        >>> ax = problem.generate({"M": [[2.0], [-2.0]], "Q": [[1.0]], "b": 1.0}).plot()
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['generated', 'target']
+        >>> plt.close(ax.figure)
         """
         from .. import plotting
 

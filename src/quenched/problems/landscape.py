@@ -9,16 +9,26 @@ from typing import NamedTuple
 import numpy as np
 
 from ..numerics import check
-from .base import SolveWarning
+from .base import SolveWarning, engine_options
 
-#: Default tolerance of the quadrature: all points share their nodes, so that differences along a curve are far more accurate.
-_TOLERANCE = 0.1
+#: Damped steps before Newton's method: a point starts where the one before it ended.
+_WARMUP = 2
+#: The largest residual of a branch that can be continued.
+_FOUND = 1e-6
 
 
 class Curve(NamedTuple):
     """The free energy along the held overlap, continued from one branch.
 
     ``value`` (K,) increasing, ``energy`` (K,), ``overlaps`` (K,) of dicts; ``place`` and ``level``: the branch itself.
+    Of every point ``residual`` (K,) of the overlaps that are not held, and ``quadrature_error`` (K,), how far they move when
+    averages are refined; all points share their nodes, so that differences of energies are far more accurate than that.
+
+    >>> import quenched as qn
+    >>> ridge = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> curve = ridge.landscape("theta", [0.5, 0.8, 1.1]).curves["uninformed"]
+    >>> curve.value.tolist(), round(float(curve.place), 4), bool(curve.level < curve.energy.min())
+    ([0.5, 0.8, 1.1], 0.9156, True)
     """
 
     value: np.ndarray
@@ -26,6 +36,8 @@ class Curve(NamedTuple):
     overlaps: tuple
     place: float
     level: float
+    residual: np.ndarray
+    quadrature_error: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +47,12 @@ class Landscape:
     - ``minima``, ``barriers``: (value, energy) where the lowest curve is stationary inside the range.
     - ``spinodals``: where, beside each barrier, its curvature changes sign: a minimum that is tilted up to there disappears.
     - ``missing``: branch -> values that were asked for and not reached.
+
+    >>> import numpy as np, quenched as qn
+    >>> ridge = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+    >>> found = ridge.landscape("theta", np.linspace(0.8, 1.0, 5))
+    >>> round(float(found.minima[0][0]), 4), found.barriers, found.missing
+    (0.9156, (), {})
     """
 
     over: str
@@ -45,19 +63,32 @@ class Landscape:
     missing: dict
 
     def table(self):
-        """Rows (branch, value, energy) as three lists by name."""
-        rows = [(name, x, e) for name, curve in self.curves.items() for x, e in zip(curve.value, curve.energy, strict=True)]
-        return {key: [row[k] for row in rows] for k, key in enumerate(("branch", self.over, "free_energy"))}
+        """One entry a point, as lists by name: the branch, the held value, free energy, residual and quadrature error.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> table = ridge.landscape("theta", [0.8, 0.9]).table()
+        >>> [table[name][0] for name in ("branch", "theta", "quadrature_error")], round(table["free_energy"][0], 6)
+        (['uninformed', 0.8, 0.0], 0.10791)
+        """
+        columns = {"branch": [name for name, curve in self.curves.items() for _ in curve.value]}
+        parts = {self.over: "value", "free_energy": "energy", "residual": "residual", "quadrature_error": "quadrature_error"}
+        return columns | {name: [float(x) for c in self.curves.values() for x in getattr(c, part)] for name, part in parts.items()}
 
 
-def landscape(problem, over: str, at, starts=None, direction=None, **options) -> Landscape:
+def landscape(
+    problem, over: str, at, starts=None, direction=None, *, tol: float = 1e-8, quadrature_tol: float = 0.1, max_steps: int = 100,
+    **unknown,
+) -> Landscape:  # fmt: skip
     """The free energy of a problem with one overlap held at each of the values ``at``, all others extremal.
 
     - ``over``: ``"m"`` or ``"theta"``; what is held is ``<direction, overlap>`` in the engine's shapes, by default the problem's
       own order parameter (for attention that of the first token; for a committee the specialisation, the mean overlap of the
       units with their own targets minus that with others).
     - ``at``: increasing values; ``starts``: names of branches, None for the problem's own. Each branch is continued from where
-      it is, in both directions. ``options`` go to the solves (``tol``, ``quadrature_tol``, ``max_steps``).
+      it is, in both directions.
+    - ``tol``, ``quadrature_tol``, ``max_steps``: of each point, as for :meth:`Problem.solve`. A point that does not converge ends
+      its curve, and is listed as missing with those behind it.
 
     The overlap's conjugate becomes a Lagrange multiplier; where that vanishes lie the fixed points. ``ValueError`` for an overlap
     that is not one number and has no direction.
@@ -75,14 +106,16 @@ def landscape(problem, over: str, at, starts=None, direction=None, **options) ->
     direction = problem._direction(over) if direction is None else check.array("direction", direction, shape=problem._shapes[over])
     if not np.any(direction):
         raise ValueError(f"direction must not be zero, got {direction.tolist()}")
-    check.names("landscape", options, ("tol", "quadrature_tol", "max_steps", "warmup"))
+    check.names("landscape", unknown, ("over", "at", "starts", "direction", "tol", "quadrature_tol", "max_steps"))
+    solver, quadrature_tol = engine_options(tol, quadrature_tol, 0.2, max_steps)
+    options = {"solver": solver._replace(warmup=_WARMUP), "quadrature_tol": quadrature_tol}
     starts = problem._starts if starts is None else check.listed("starts", starts)
     curves, missing = {}, {}
     for name in starts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)
             branch = problem.solve(name)
-        if branch.residual > 1e-6:
+        if not branch.residual <= _FOUND:
             missing[name] = tuple(at)
             continue
         curve = _curve(problem, name, branch, over, at, direction, options)
@@ -107,13 +140,13 @@ def _curve(problem, name, branch, over, at, direction, options) -> Curve:
             solved = _held(problem, _moved(problem, start, over, direction, x), frozen, over, direction, x, options)
             if solved is None:
                 break
-            energy, start = solved
-            found[float(x)] = energy, start
-    values = np.array(sorted(found))
-    energies, overlaps = (tuple(found[x][k] for x in values) for k in (0, 1))
+            found[float(x)], start = solved, solved.overlaps
+    points = [found[x] for x in sorted(found)]
+    energy, residual, error = (np.array([getattr(point, name) for point in points]) for name in ("energy", "residual", "error"))
     # on the nodes of the curve: the branch itself may have been solved on finer ones
     here = _held(problem, own, frozen, over, direction, place, options)
-    return Curve(values, np.array(energies), overlaps, place, here[0] if here else float(branch["free_energy"]))
+    level = here.energy if here is not None else float(branch["free_energy"])
+    return Curve(np.array(sorted(found)), energy, tuple(point.overlaps for point in points), place, level, residual, error)
 
 
 def _moved(problem, overlaps, over, direction, x):
@@ -129,25 +162,29 @@ def _moved(problem, overlaps, over, direction, x):
     return made
 
 
-def _held(problem, start, frozen, over, direction, x, options):
-    """(free energy, overlaps) of one point, or None where the iteration does not converge."""
-    from ..limit.saddle import Solver
-    from ..limit.solve import solve
+class _Point(NamedTuple):
+    energy: float
+    overlaps: dict
+    residual: float
+    error: float
 
-    tol = options.get("tol", 1e-8)
-    model = problem.model
+
+def _held(problem, start, frozen, over, direction, x, options) -> _Point | None:
+    """One point, or None where the iteration does not converge, or no weights have overlaps like those it would start from."""
+    from ..limit.solve import refuse_impossible, solve, starting_point
+
     held = {over: (direction, np.float64(x))}
-    model = dataclasses.replace(model, frozen=tuple(sorted({*model.frozen, *frozen})), held=held)
-    solver = Solver(tol=tol, warmup=options.get("warmup", 2), max_steps=options.get("max_steps", 100))
-    tolerance = options.get("quadrature_tol", _TOLERANCE)
+    model = dataclasses.replace(problem.model, frozen=tuple(sorted({*problem.model.frozen, *frozen})), held=held)
+    start = starting_point(model, start)
     try:
-        solved = solve(model, start, solver=solver, quadrature_tol=tolerance, rescue=False)
+        refuse_impossible(model, start)
     except ValueError:  # the held value is beyond what the other overlaps allow
         return None
-    end = solved.certificate
-    if not end.residual <= tol:
+    end = solve(model, start, rescue=False, **options).certificate
+    if not end.residual <= options["solver"].tol:
         return None
-    return float(end.observables["free_energy"]), {**end.unknowns.overlaps._asdict(), **end.unknowns.scalars}
+    overlaps = {**end.unknowns.overlaps._asdict(), **end.unknowns.scalars}
+    return _Point(float(end.observables["free_energy"]), overlaps, float(end.residual), float(end.quadrature_error))
 
 
 def _points(curves):

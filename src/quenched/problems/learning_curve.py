@@ -68,7 +68,12 @@ class LearningCurve:
         """Read the curve from inputs ``X`` (N, p) and targets ``y`` (N,), or (N, K) for a regression of several.
 
         Rows must be independent, and N at least 20. Costs one decomposition of X and about ``4 * trainings`` smaller
-        ones. Returns the curve itself.
+        ones. Returns the curve itself. ``ValueError`` for other shapes, fewer rows, and targets that are all the same.
+
+        >>> from sklearn.linear_model import Ridge
+        >>> X = np.random.default_rng(0).standard_normal((60, 5))
+        >>> LearningCurve(Ridge(alpha=1.0), trainings=2, verbose=False).fit(X, X[:, 0] + 0.1 * X[:, 1] ** 2)
+        LearningCurve of Ridge() from 60 rows, 5 features, penalty alpha = 1
         """
         X = check.array("X", X, ndim=2)
         targets, self.classes = self.estimator.targets(y)
@@ -104,6 +109,12 @@ class LearningCurve:
     def fit_population(self, covariance, cross_covariance, variance) -> LearningCurve:
         """The curve of a known population: ``covariance`` (p, p), ``cross_covariance`` (p,) or (p, K) = Cov(x, y), and the
         ``variance`` of y, a number or (K,), noise included. Only ``test_mse`` follows from these. Returns the curve itself.
+        ``ValueError`` for shapes that do not fit, and where the inputs explain more than the variance.
+
+        >>> from sklearn.linear_model import LinearRegression
+        >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> round(float(curve.predict(20)), 6)  # noise / (1 - p / n)
+        0.111111
         """
         covariance = check.covariance("covariance", covariance)
         cross = np.atleast_1d(check.array("cross_covariance", cross_covariance))
@@ -135,7 +146,17 @@ class LearningCurve:
         return BackTest(self._shift.trials.sizes, measured, errors, predicted, observable, penalty, excess, self._source)
 
     def trained(self, observable: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Errors of the trainings on parts of the sample at the estimator's penalty, and their standard errors, (S,)."""
+        """Errors of the trainings on parts of the sample at the estimator's penalty, and their standard errors, (S,).
+
+        ``ValueError`` after :meth:`fit_population`, which trains on nothing.
+
+        >>> from sklearn.linear_model import Ridge
+        >>> X = np.random.default_rng(0).standard_normal((60, 5))
+        >>> curve = LearningCurve(Ridge(alpha=1.0), trainings=2, verbose=False).fit(X, X[:, 0] + 0.1 * X[:, 1] ** 2)
+        >>> error, standard_error = curve.trained()
+        >>> curve.backtest.n_samples.tolist(), error.shape, bool(error[0] > error[-1])
+        ([8, 11, 15, 21, 30, 40], (6,), True)
+        """
         observable = self._observable(observable)
         if self._shift is None:
             raise ValueError("trained needs rows, fit(X, y): the curve of a known population has trained on none")
@@ -152,7 +173,12 @@ class LearningCurve:
         """The test error reached with ``n_samples``, a whole number or an array of them, with an interval.
 
         ``observable``: "test_mse", or "test_error" (the default of classifiers); ``penalty``: another one than the
-        estimator's. At N samples this is the leave-one-out error.
+        estimator's. At N samples this is the leave-one-out error. ``ValueError`` for fewer than 2 samples or broken numbers.
+
+        >>> from sklearn.linear_model import LinearRegression
+        >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> curve.predict([4, 20]).mean.round(6).tolist()  # noise / (1 - p / n)
+        [0.2, 0.111111]
         """
         observable = self._observable(observable)
         penalty = self.estimator.penalty if penalty is None else check.nonnegative("penalty", penalty)
@@ -165,7 +191,13 @@ class LearningCurve:
         return Prediction(asked, *shaped, observable, penalty, self.level, observable == "test_error", self._source)
 
     def tune(self, n_samples: int, *, observable: str | None = None) -> BestPenalty:
-        """The best penalty (scikit-learn's ``alpha``) at a number of samples, by a search on a grid that is refined."""
+        """The best penalty (scikit-learn's ``alpha``) at a number of samples, by a search on a grid that is refined.
+
+        >>> from sklearn.linear_model import Ridge
+        >>> curve = LearningCurve(Ridge(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> round(curve.tune(40).penalty, 2)  # p noise / |w|^2
+        0.2
+        """
         n_samples, observable = check.integer("n_samples", n_samples, 2), self._observable(observable)
         grid = np.geomspace(*self._search, 25)
         for _ in range(2 if observable == "test_error" else 4):
@@ -181,6 +213,11 @@ class LearningCurve:
         """The number of samples from which on an error is met: ``required(test_error=0.05)`` or ``required(test_mse=0.1)``.
 
         Where no number of samples is enough at this penalty, the result says so and gives the floor.
+
+        >>> from sklearn.linear_model import LinearRegression
+        >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> curve.required(test_mse=0.125).n_samples, curve.required(test_mse=0.09).reachable
+        (10, False)
         """
         if len(target) != 1:
             raise ValueError(f"required needs one target such as test_error=0.05, got {target or 'none'}")
@@ -216,7 +253,16 @@ class LearningCurve:
         return Required(needed, low, high, wanted, floor, extrapolated)
 
     def plot(self, ax=None, *, n_samples=None, observable: str | None = None):
-        """Draw the curve with its band, the back-test's points, and the sample's own size; returns the Axes."""
+        """Draw the curve with its band, the back-test's points, and the sample's own size; returns the Axes.
+
+        >>> import matplotlib.pyplot as plt
+        >>> from sklearn.linear_model import LinearRegression
+        >>> curve = LearningCurve(LinearRegression(fit_intercept=False)).fit_population(np.eye(2), [1.0, 0.0], variance=1.1)
+        >>> ax = curve.plot(n_samples=[4, 20])
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('number of samples $n$', 'test mean square error')
+        >>> plt.close(ax.figure)
+        """
         from .curve_plot import plot
 
         return plot(self, ax, n_samples, self._observable(observable))

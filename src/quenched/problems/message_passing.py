@@ -33,6 +33,11 @@ class Passing(Lookup):
       of the start), ``problem``.
 
     ``passing["test_error"]`` looks a name up among observables, then order parameters.
+
+    >>> import quenched as qn
+    >>> passing = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).amp(dim=200, seed=3)
+    >>> passing.converged, passing.w.shape, passing.overlaps["q"].shape == (passing.iterations + 1,)
+    (True, (200, 1), True)
     """
 
     order_parameters: dict[str, Any]

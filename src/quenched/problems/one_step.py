@@ -21,7 +21,14 @@ _DISORDER = 0.1  # the noise in the rows, relative to what the step leaves of th
 
 
 class ApproximationWarning(UserWarning):
-    """The theory itself is approximate at these parameters; the solution says so."""
+    """The theory itself is approximate at these parameters; the solution says so.
+
+    >>> import quenched as qn
+    >>> problem = qn.problems.OneGradientStep(alpha=1.6, alpha0=5.0, learning_rate=3.0, width_ratio=1.0, activation="relu",
+    ...                                       target="sin", weight_decay=0.1)
+    >>> problem.approximate  # what solve() warns of
+    'the activation is not odd and alpha0 = 5 is finite: first order in 1/alpha0 only'
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -303,7 +310,15 @@ class OneGradientStep(Problem):
         return feature_density(self._law(True), float(self.alpha), points)
 
     def gram_density(self, points: int = 300):
-        """The bulk of the eigenvalues of ``Phi Phi^T / p`` (n, n): those of :meth:`feature_density` times n / p, and the zeros."""
+        """The bulk of the eigenvalues of ``Phi Phi^T / p`` (n, n): those of :meth:`feature_density` times n / p, and the zeros.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OneGradientStep(alpha=1.6, alpha0=20.0, learning_rate=0.0, width_ratio=1.0, activation="tanh",
+        ...                                       target="sin", weight_decay=0.1)
+        >>> density = problem.gram_density()
+        >>> round(float(density.edges[0, 1]), 3), round(density.mass, 4)
+        (3.546, 1.0)
+        """
         density, rate = self.feature_density(points), float(self.alpha) / float(self.width_ratio)
         return dataclasses.replace(
             density, atom=max(0.0, 1.0 - min(1.0, rate) / rate), edges=density.edges * rate, x=density.x * rate,
@@ -318,6 +333,12 @@ class OneGradientStep(Problem):
         - ``edge``: where the bulk ends, if known from :meth:`feature_density`; else it is looked for.
 
         Returns a tuple of :class:`quenched.limit.feature_spectrum.Outlier`: ``position``, and squared overlaps of the eigenvector.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OneGradientStep(alpha=1.6, alpha0=20.0, learning_rate=3.0, width_ratio=1.0, activation="tanh",
+        ...                                       target="sin", weight_decay=0.1, width=1000)
+        >>> [round(float(found.position), 1) for found in problem.outliers(edge=10.0)]
+        [275.8]
         """
         from ..limit.feature_spectrum import outliers
 
@@ -335,6 +356,13 @@ class OneGradientStep(Problem):
 
         Reports what :meth:`solve` does: ``m``, ``theta``, ``psi``, ``Q``, the errors, and ``spike``, ``bulk_variance``,
         ``alignment`` as measured on the trained rows.
+
+        >>> import quenched as qn
+        >>> problem = qn.problems.OneGradientStep(alpha=1.6, alpha0=20.0, learning_rate=3.0, width_ratio=1.0, activation="tanh",
+        ...                                       target="sin", weight_decay=0.1)
+        >>> trials = problem.simulate(dim=100, seeds=2, test_samples=2000)
+        >>> bool(abs(trials["spike"].mean.item() - 1.134) < 0.1), bool(abs(trials["test_mse"].mean - 0.0363) < 0.01)
+        (True, True)
         """
         from ..finite import one_step
         from ..finite.minimise import minimise
@@ -366,7 +394,7 @@ class OneGradientStep(Problem):
         trials = one_step.simulate(
             make, self.activation, clean, _loss(self.loss), Additive(0.0 if self._classifies else float(self.noise)),
             alpha=float(self.alpha), weight_decay=float(self.weight_decay), dim=dim, seeds=seeds, observables=observables,
-            settings={"problem": repr(self)}, **options,
+            settings=self._settings(**({"sampled": True} if sampled else {})), **options,
         )  # fmt: skip
 
         def shown(row):

@@ -58,7 +58,7 @@ def online(problem, learning_rate, time, weight_decay, init, scalar_rate, tol, q
                 model.law, model.loss, learning_rate=float(learning_rate), scalar_rate=float(scalar_rate),
                 weight_decay=float(decay), times=trajectory.times, dim=dim, seeds=seeds, start=start, response=model.response,
                 units=model.units, params=model.params, observables=dict(model.observables),
-                settings={"problem": repr(problem)}, **options,
+                settings=problem._settings(), **options,
             )  # fmt: skip
             return trials.map(lambda row: {name: presented(name, value) for name, value in row.items() if np.size(value)})
 

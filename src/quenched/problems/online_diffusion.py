@@ -314,7 +314,14 @@ class OnlineDiffusion(Problem):
 
     def solve(self, init: Any = None, *, steps: int = 100, stop: float | None = None, diffusion=None, tol: float = 1e-7,
               throw: bool = False, **unknown) -> Solution:  # fmt: skip
-        """The network at ``training_time`` and what it generates: m, q, b, and M, Q, L, V, fractions, W1."""
+        """The network at ``training_time`` and what it generates: m, q, b, and M, Q, L, V, fractions, W1.
+
+        >>> import quenched as qn
+        >>> law = qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]])
+        >>> solution = qn.problems.OnlineDiffusion(law, units=1, training_time=5.0).solve()
+        >>> round(float(solution["b"]), 4), solution["fractions"].round(4).tolist()
+        (0.3935, [0.5, 0.5])
+        """
         check.names("solve", unknown, ("init", *check.keywords(OnlineDiffusion.solve)))
         check.choice("init", "own" if init is None else init, ("own",))
         with warnings.catch_warnings():
@@ -369,7 +376,7 @@ class OnlineDiffusion(Problem):
         s = self._start
         return experiment.simulate(
             self.law, training, (s.m, s.q, s.b), self.clusters.directions, dim=dim, seeds=seeds, times=times, sampler=sampler,
-            settings={"problem": repr(self), "times": np.asarray(times).tolist()}, **options,
+            settings=self._settings(times=np.asarray(times).tolist()), **options,
         )  # fmt: skip
 
 

@@ -53,7 +53,12 @@ class QuadraticNetwork(Problem):
         raise ValueError("QuadraticNetwork minimises no risk: it is solved by solve(), and has no model of a loss")
 
     def solve(self, init: Any = None, *, tol: float = 1e-8, throw: bool = False, **unknown):
-        """The fixed point that is reached without a hint, from S = I; ``throw``: raise where it is not found to ``tol``."""
+        """The fixed point that is reached without a hint, from S = I; ``throw``: raise where it is not found to ``tol``.
+
+        >>> import quenched as qn
+        >>> round(float(qn.problems.QuadraticNetwork(width_ratio=0.5, alpha=0.3, noise=0.25).solve()["mmse"]), 6)
+        0.532514
+        """
         from ..limit import quadratic_network as limit
         from ..numerics.results import RESULTS
 
@@ -97,5 +102,5 @@ class QuadraticNetwork(Problem):
         check.names("simulate", options, ("test_samples", "progress", "n_jobs", *check.keywords(messages)))
         return simulate(
             width_ratio=float(self.width_ratio), alpha=float(self.alpha), noise=float(self.noise), dim=dim, seeds=seeds,
-            settings={"problem": repr(self)}, **options,
+            settings=self._settings(), **options,
         )  # fmt: skip

@@ -105,7 +105,14 @@ class SequenceProblem(Problem):
             raise ValueError(f"loss {loss.name!r} takes a single number h, so units and tokens must be 1, got {self.units} and {L}")
 
     def number(self, name: str):
-        """As for every problem, and the entries of ``params`` by their own names."""
+        """As for every problem, and the entries of ``params`` by their own names.
+
+        >>> import quenched as qn
+        >>> law, loss = qn.laws.single(), lambda h, params: (h[0, 0] - params["level"]) ** 2
+        >>> problem = qn.SequenceProblem(law, loss, 1.0, 0.1, params={"level": 1.0})
+        >>> float(problem.number("level")), float(problem.number("alpha"))
+        (1.0, 1.0)
+        """
         return self.params.get(name) if name not in self.parameters else super().number(name)
 
     def replace(self, **changes) -> SequenceProblem:

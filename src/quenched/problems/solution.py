@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..numerics import check
+from ..numerics.fingerprint import differ, identity
 from ..numerics.results import RESULTS
 
 
@@ -33,7 +34,13 @@ class Lookup:
         return iter(self.keys())
 
     def keys(self) -> tuple[str, ...]:
-        """The names that can be looked up."""
+        """The names that can be looked up.
+
+        >>> import quenched as qn
+        >>> solution = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve()
+        >>> [name for name in solution.keys() if name in ("q", "V", "test_mse", "train_loss")]
+        ['test_mse', 'train_loss', 'V', 'q']
+        """
         return tuple(dict.fromkeys([*self.observables, *self.order_parameters]))
 
 
@@ -53,6 +60,11 @@ class Solution(Lookup):
 
     ``solution["test_error"]`` looks a name up among observables, then order parameters; ``solution.keys()`` has the names.
     A solution is a pytree: ``jax.tree.map`` acts on its order parameters and observables.
+
+    >>> import quenched as qn
+    >>> solution = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve()
+    >>> round(float(solution["test_mse"]), 8), round(float(solution["q"]), 8), solution.converged, solution.stable
+    (0.08442888, 0.91557112, True, True)
     """
 
     order_parameters: dict[str, Any]
@@ -144,6 +156,30 @@ class Solution(Lookup):
             return {name: self.average(one, law, training) for name, one in fn.items()}
         return average(self.problem.model, *self._unknowns(), fn, law, training)
 
+    def average_error(self, of, law=None, training: bool = False):
+        """How far the average of an observable moves on the next finer quadrature, absolutely: the certificate's error is that of
+        the overlaps alone. Functions that take few values (errors of classification) are compared on quasi-random points, which
+        tell errors above about 5e-4.
+
+        - ``of``: the name of an observable of :meth:`solve` that is an average over fresh data, or functions as for
+          :meth:`average`; ``law``, ``training``: as there. ``ValueError`` for another name.
+
+        >>> import jax.numpy as jnp, quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1).solve()
+        >>> bool(ridge.average_error(lambda h: h[0, 0] ** 2) < 1e-12)
+        True
+        >>> float(ridge.average_error(lambda h, target: jnp.abs(h[0, 0] - target[0, 0]))) > 1e-6  # a kink in two variables
+        True
+        """
+        from ..limit.averages import average_error
+
+        if isinstance(of, dict):
+            return {name: self.average_error(one, law, training) for name, one in of.items()}
+        if isinstance(of, str):
+            known = dict(self.problem.model.observables)
+            of = known[check.choice("of", of, known)]
+        return average_error(self.problem.model, *self._unknowns(), of, law, training)
+
     def training_fields(self, n: int = 10_000, seed: int = 0) -> dict[str, np.ndarray]:
         """n draws from the exact law of the pre-activations on the *training* set: ``h`` (n, L, r), with label, target, omega.
 
@@ -166,13 +202,22 @@ class Solution(Lookup):
         return start.overlaps, start.scalars
 
     def save(self, path) -> None:
-        """Write the numbers to ``path`` (.npz): data, never code; :meth:`load` needs the problem again."""
+        """Write the numbers to ``path`` (.npz): data, never code; :meth:`load` needs the problem again.
+
+        >>> import quenched as qn
+        >>> ridge = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> ridge.solve().save("ridge.npz")
+        >>> round(float(Solution.load("ridge.npz", ridge)["test_mse"]), 8)
+        0.08442888
+        """
         header = {
             "result": self.result.name, "residual": self.residual, "quadrature_error": self.quadrature_error,
             "replicon": self.replicon, "stein_gap": self.stein_gap, "iterations": self.iterations, "branch": self.branch,
             "level": self.level, "quadrature_tol": self.quadrature_tol, "convex": self.convex, "note": self.note,
-            "problem": repr(self.problem),
-        }  # fmt: skip
+            "problem": repr(self.problem), "identity": identity(self.problem),
+        }
+        if isinstance(self.problem, str):  # loaded without one
+            header |= {"problem": self.problem, "identity": None}  # fmt: skip
         arrays = {f"order_parameters/{k}": np.asarray(v) for k, v in self.order_parameters.items()}
         arrays |= {f"observables/{k}": np.asarray(v) for k, v in self.observables.items()}
         with open(path, "wb") as file:
@@ -180,7 +225,17 @@ class Solution(Lookup):
 
     @classmethod
     def load(cls, path, problem=None) -> Solution:
-        """Read what :meth:`save` wrote. ``problem`` is the problem it belongs to; without it, its text takes the place."""
+        """Read what :meth:`save` wrote. ``problem`` is the problem it belongs to; without it, its text takes the place.
+
+        ``ValueError`` for another problem: other parameters, or, in files of the same versions of Python and quenched, other
+        entries of arrays or functions of other code.
+
+        >>> import quenched as qn
+        >>> ridge = qn.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=0.1, noise=0.1)
+        >>> ridge.solve().save("ridge.npz")
+        >>> Solution.load("ridge.npz").problem
+        "GeneralizedLinear(loss='square', target='linear', alpha=2, weight_decay=0.1, noise=0.1, intercept=False)"
+        """
         with np.load(path, allow_pickle=False) as data:
             header = json.loads(str(data["header"]))
             tables: dict = {"order_parameters": {}, "observables": {}}
@@ -188,9 +243,11 @@ class Solution(Lookup):
                 if "/" in key:
                     table, name = key.split("/", 1)
                     tables[table][name] = data[key]
-        text = header.pop("problem")
+        text, saved = header.pop("problem"), header.pop("identity", None)
         if problem is not None and repr(problem) != text:
             raise ValueError(f"problem must be the one that was solved, {text}, got {problem!r}")
+        if problem is not None and differ(saved, identity(problem)):
+            raise ValueError(f"problem must be the one that was solved, got another {text}: its arrays or functions differ")
         result = RESULTS[header.pop("result")]
         return cls(**tables, **header, result=result, problem=text if problem is None else problem)
 

@@ -26,6 +26,12 @@ class Trajectory(Lookup):
     - ``problem``; ``settings``: what else defines the path; ``note``: why the theory is approximate, or "".
 
     ``trajectory["Q"]`` looks a name up among observables, then order parameters.
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+    >>> path = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0)
+    >>> path.times[[0, -1]].tolist(), path["theta"][[0, -1]].round(6).tolist(), path.converged
+    ([0.0, 4.0], [0.0, 0.864665], True)
     """
 
     times: np.ndarray
@@ -58,13 +64,23 @@ class Trajectory(Lookup):
         return {**self.order_parameters, **self.observables}
 
     def at(self, time) -> dict[str, np.ndarray]:
-        """All values at any time up to the last of the path: name -> array. The equations are integrated again to these times.
+        """All values at any time up to the last of the path: name -> array. Saved times are looked up; to others the equations
+        are integrated again.
 
         ``time`` is a number, or (N,) numbers, which then come first in the shapes. ``ValueError`` outside of the path.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> path = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0)
+        >>> np.allclose(path.at(path.times / 2)["theta"], 1.0 - np.exp(-0.25 * path.times), atol=1e-6)
+        True
         """
         time = check.array("time", time)
         if not len(self.times) or np.any((time < 0.0) | (time > self.times[-1])):
             raise ValueError(f"time must be in the path, 0 to {self.times[-1] if len(self.times) else 0.0:g}, got {time}")
+        saved = np.minimum(np.searchsorted(self.times, time), len(self.times) - 1)
+        if np.array_equal(self.times[saved], time):
+            return {name: np.take(value, saved, axis=0) for name, value in self._tables().items() if np.size(value)}
         if self.again is None:
             raise TypeError("this path cannot be integrated again: look its stored times up instead")
         at, place = np.unique(time, return_inverse=True)
@@ -75,7 +91,14 @@ class Trajectory(Lookup):
         """The experiment of this path at finite size: from weights with the same overlaps, with the same rates, at the same times.
 
         Returns :class:`quenched.Trials` with values (seeds, K, ...). ``options`` are those of the experiment, see where the path
-        comes from.
+        comes from. ``TypeError`` for a path without an experiment.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> path = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0)
+        >>> trials = path.simulate(dim=100, seeds=2, test_samples=100)
+        >>> bool(abs(trials["theta"].mean - path["theta"])[-1] < 0.1)
+        True
         """
         if self.experiment is None:
             raise TypeError("this path has no experiment of its own: use simulate of the problem it comes from")
@@ -85,6 +108,13 @@ class Trajectory(Lookup):
         """Values over time, one line for each entry, and the means and standard errors of ``trials``; returns the Axes.
 
         ``names``: what to draw; without any, the overlaps. Entries that are zero throughout are left out.
+
+        >>> import matplotlib.pyplot as plt, quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> ax = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0).plot("test_mse")
+        >>> ax.get_ylabel(), ax.lines[0].get_ydata().round(4)[[0, -1]].tolist()
+        ('test mean square', [2.0, 0.1312])
+        >>> plt.close(ax.figure)
         """
         from .. import plotting
 
@@ -127,6 +157,12 @@ class Trajectory(Lookup):
         """Write a GIF of the same picture as :meth:`plot` in which time passes, and return its path.
 
         ``trials``: measured points appear as time reaches them. ``ValueError`` for a name that does not end in ``.gif``.
+
+        >>> import quenched as qn
+        >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=1.0, weight_decay=0.1, noise=0.1)
+        >>> path = ridge.online(learning_rate=0.5, time=4.0, weight_decay=0.0)
+        >>> path.animate("path.gif", "test_mse", frames=2).name
+        'path.gif'
         """
         import matplotlib.pyplot as plt
         from matplotlib.animation import FuncAnimation, PillowWriter

@@ -17,7 +17,12 @@ MEETS = "it meets the other branch"
 
 
 class Spinodal(NamedTuple):
-    """An end of a branch: found at ``found``, lost at ``lost`` beside it, and what happened there."""
+    """An end of a branch: found at ``found``, lost at ``lost`` beside it, and what happened there.
+
+    >>> end = Spinodal("informed", found=1.22, lost=1.21, how="its continuation does not converge")
+    >>> end.branch, end.lost < end.found
+    ('informed', True)
+    """
 
     branch: str
     found: float
@@ -35,6 +40,9 @@ class Transition:
     - ``crossings``: every value where they cross; ``value`` is the one nearest to the problem's own.
     - ``spinodals``: a :class:`Spinodal` for each end of a branch in the range.
     - ``solutions``: name -> the two branches at the transition.
+
+    >>> Transition("alpha", 1.5, 1e-4, "uninformed", "informed", None, crossings=(1.5,), spinodals=(), solutions={})
+    Transition(alpha=1.5 +- 0.0001, uninformed -> informed)
     """
 
     parameter: str

@@ -17,6 +17,12 @@ class Tuned:
     """The best value of a parameter: ``value``, ``minimum`` (the observable there), ``problem`` and its ``solution``.
 
     ``at_edge`` says that the observable still falls at an end of the range searched, and no better value was found inside it.
+
+    >>> import quenched as qn
+    >>> ridge = qn.problems.GeneralizedLinear("square", "linear", alpha=2.0, weight_decay=1.0, noise=0.1)
+    >>> best = ridge.tune("weight_decay", minimize="test_mse")
+    >>> round(float(best), 6), round(best.minimum, 6), best.at_edge
+    (0.1, 0.084429, False)
     """
 
     parameter: str

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .fingerprint import fingerprint
+from ..numerics.fingerprint import fingerprint
 from .records import Solved, Trial, padded
 
 FORMAT = "quenched.sweep/1"

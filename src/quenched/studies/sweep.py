@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..numerics import check
+from ..numerics.fingerprint import fingerprint
 from ..problems.base import Problem, SolveError
 from . import executors, table, tasks
-from .fingerprint import fingerprint
 from .limits import OutOfTime, limited
 from .points import Grid, part
 from .records import Solved, Trial, reason, seed_key

@@ -1,4 +1,4 @@
-"""What a study is made of, as a short text: two values have the same fingerprint if and only if they hold the same things."""
+"""What a study is made of, as a short text: values that hold the same things have the same fingerprint, others different ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import hashlib
+import inspect
 import re
 import sys
 import sysconfig
@@ -40,6 +41,30 @@ def fingerprint(value) -> str:
     (True, False)
     """
     return _Reader().digest(value)[:32]
+
+
+def identity(value) -> str | None:
+    """The fingerprint behind the versions of Python and of this package, which make functions; None for what has none.
+
+    >>> identity([1.0]) == identity([1.0]), identity([1.0]) == identity([2.0]), identity(iter([]))
+    (True, False, None)
+    """
+    from .. import __version__
+
+    with contextlib.suppress(Exception):  # whatever lies in a function's reach: to tell values apart is a by-product
+        return f"{sys.version_info[0]}.{sys.version_info[1]}/{__version__} {fingerprint(value)}"
+    return None
+
+
+def differ(one: str | None, other: str | None) -> bool:
+    """Whether two identities tell that their values differ: they were taken, and by the same versions.
+
+    >>> differ("3.11/1.0 abc", "3.11/1.0 abd"), differ("3.11/1.0 abc", "3.13/1.0 abd"), differ("3.11/1.0 abc", None)
+    (True, False, False)
+    """
+    if one is None or other is None or one.partition(" ")[0] != other.partition(" ")[0]:
+        return False
+    return one != other
 
 
 class _Reader:
@@ -108,7 +133,7 @@ class _Reader:
             yield from (self.digest(getattr(value, name, None)) for name in ("__wrapped__", *_RULES))
         elif dataclasses.is_dataclass(value):
             yield from (self.digest((field.name, getattr(value, field.name, None))) for field in dataclasses.fields(value))
-        elif (held := _held(value)) is not None:
+        elif (held := _held(value)) is not None and (held or not _compiled(value)):
             yield self.digest(held)
         else:
             kind = type(value)
@@ -126,8 +151,10 @@ class _Reader:
             yield f"array {array.dtype.str} {array.shape} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
 
     def function(self, value):
+        if _of_ours(value) and isinstance(value, types.FunctionType):
+            value = inspect.unwrap(value)  # of checks that tests add
         foreign = _of_a_library(getattr(value, "__func__", value))
-        yield f"function {_name(value) if foreign else value.__qualname__}"
+        yield f"function {_name(value) if foreign else ''}"
         if isinstance(value, types.MethodType):
             yield self.digest(value.__self__)
             value = value.__func__
@@ -146,9 +173,8 @@ class _Reader:
         if value.__doc__ is not None and code.co_consts[:1] == (value.__doc__,):
             code = code.replace(co_consts=(None, *code.co_consts[1:]))
         yield self.digest(code)
-        if value.__module__ is None or value.__module__.partition(".")[0] != _OURS:  # the version stands for our own
-            read, named = _names_in(value.__code__)
-            yield from self.names(value.__globals__, read, named, [])
+        read, named = _names_in(value.__code__)
+        yield from self.names(value.__globals__, read, named, [])
 
     def names(self, space: dict, read: set[str], named: set[str], above):
         """What the names that are ``read`` stand for in a module; of a module of the user's own, what is ``named`` of it."""
@@ -177,6 +203,11 @@ class _Reader:
             yield name
             with contextlib.suppress(TypeError, ValueError):  # a lock, a slot, an empty cell: nothing that numbers depend on
                 yield self.digest(item)
+
+
+def _compiled(value) -> bool:
+    """Whether a library keeps a function where it cannot be seen: what JAX has compiled, once it was copied."""
+    return callable(value) and _library(type(value))
 
 
 def _held(value) -> dict | None:
@@ -219,8 +250,13 @@ def _library(value) -> bool:
 
 
 def _of_a_library(function) -> bool:
-    # by the file of the code: the module of what a notebook defines is called as the library that runs it
-    return _of_libraries(function.__code__.co_filename)
+    # by the file of the code: the module of what a notebook defines is called as the library that runs it; of this package by
+    # the module, wherever it lies: its version stands for its code
+    return _of_ours(function) or _of_libraries(function.__code__.co_filename)
+
+
+def _of_ours(function) -> bool:
+    return (function.__module__ or "").partition(".")[0] == _OURS
 
 
 def _of_libraries(file: str) -> bool:
