@@ -190,6 +190,7 @@ def test_the_best_weight_decay():
     [
         ({"n_samples": 1}, "n_samples must be at least 2, got 1"), ({"n_samples": 2.5}, "n_samples must be a whole number"),
         ({"separation": 0.0}, "separation must be positive"), ({"cluster_std": -1.0}, "cluster_std must be positive"),
+        ({"cluster_std": 1e300}, r"cluster_std must be positive, from 1e-50 to 1e\+50"),
         ({"weight_decay": -0.1}, "weight_decay must be non-negative"), ({"schedule": "cosine"}, "schedule must be one of"),
         ({"noises": "other"}, "noises must be one of"), ({"noises_per_sample": 0}, "noises_per_sample must be a whole number"),
         ({"skip": 1}, "skip must be True or False"), ({"positive": 1.5}, "positive must be"),

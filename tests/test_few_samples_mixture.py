@@ -93,6 +93,7 @@ def test_no_pattern_reproduces_itself():
         ({"samples_per_cluster": [2, 2]}, "samples_per_cluster must hold 3"), ({"samples_per_cluster": [0, 1, 0]}, "two samples"),
         ({"samples_per_cluster": [8, 8, 8]}, "at most 300000 patterns"), ({"units": 0}, "units must be a whole number"),
         ({"units": 6, "samples_per_cluster": [1, 1, 0], "weight_decay": 0.0}, "weight_decay must be positive for as many units"),
+        ({"weight_decay": 1e300}, r"weight_decay must be non-negative, from 0 to 1e\+50"),
         ({"weight_decay": -1.0}, "weight_decay must be non-negative"), ({"schedule": "other"}, "schedule must be one of"),
     ],
 )  # fmt: skip

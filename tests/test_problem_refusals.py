@@ -262,3 +262,17 @@ def test_save_and_load(tmp_path):
     assert again["test_error"] == solution["test_error"] and again.result is solution.result
     with pytest.raises(ValueError, match="problem must be"):
         qn.Solution.load(tmp_path / "solution.npz", problem.replace(alpha=9.0))
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    law = qn.laws.mixture([0.5, 0.5], gram=[[4.0, -4.0], [-4.0, 4.0]], covariances=[1.0, 1.0])
+    for make in (
+        lambda units: P.Committee(units, 2, "erf", alpha=1.0, weight_decay=0.1),
+        lambda units: P.OnlineDiffusion(law, units=units, training_time=1.0),
+        lambda units: P.DenoisingAutoencoder(law, alpha=1.0, noise=0.1, weight_decay=0.1, units=units),
+        lambda units: qn.SequenceProblem(law, lambda h: (h**2).sum(), 1.0, 0.1, units=units),
+    ):
+        with pytest.raises(ValueError, match="units must be a whole number from 1 to 1000, got 1000000"):
+            make(10**30)
+    with pytest.raises(ValueError, match="activations must be a name or a function, or one for each of the 1 layers, got 1e"):
+        P.BayesOptimalDeep((1.0,), 1e300, "regression", 1.0)

@@ -175,7 +175,11 @@ def as_activations(given, layers: int) -> tuple[Activation, ...]:
     """One activation a layer."""
     if isinstance(given, (str, Activation)) or callable(given):
         given = (given,) * layers
-    given = tuple(given)
+    try:
+        given = tuple(given)
+    except TypeError:
+        wanted = f"a name or a function, or one for each of the {layers} layers"
+        raise ValueError(f"activations must be {wanted}, got {given!r}") from None
     if len(given) != layers:
         raise ValueError(f"activations must hold one for each of the {layers} layers, or be a single one, got {len(given)}")
     return tuple(activation(one) for one in given)

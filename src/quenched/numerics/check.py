@@ -63,10 +63,24 @@ def nonnegative(name: str, value):
     return scalar(name, value, 0.0, allowed="non-negative")
 
 
-def integer(name: str, value, low: int = 1) -> int:
-    """``value`` as an int >= ``low``; True, 2.5 and "3" are refused."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Integral, np.integer)) or value < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+#: The most hidden units of a network whose theory has a matrix of them.
+UNITS = 1000
+#: Squares of numbers between this one's inverse and itself are numbers too.
+LARGEST = 1e50
+
+
+def moderate(name: str, value, low: float = 1.0 / LARGEST):
+    """``value`` as a float that is positive (``low`` = 0: or zero) and whose powers neither overflow nor vanish."""
+    wanted = "positive" if low > 0.0 else "non-negative"
+    return scalar(name, value, low, LARGEST, allowed=f"{wanted}, from {low:g} to {LARGEST:g}")
+
+
+def integer(name: str, value, low: int = 1, high: int | None = None) -> int:
+    """``value`` as an int from ``low`` to ``high``; True, 2.5 and "3" are refused."""
+    whole = isinstance(value, (numbers.Integral, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not whole or value < low or (high is not None and value > high):
+        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
     return int(value)
 
 

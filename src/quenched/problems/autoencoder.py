@@ -74,7 +74,7 @@ class DenoisingAutoencoder(Problem):
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "noise", check.scalar("noise", self.noise, 0.0, 1.0, open_low=True, open_high=True))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
-        set_(self, "units", check.integer("units", self.units))
+        set_(self, "units", check.integer("units", self.units, 1, check.UNITS))
         set_(self, "activation", jnp.tanh if self.activation is None else self.activation)
         if not callable(self.activation):
             raise ValueError(f"activation must be a JAX function, got {self.activation!r}")

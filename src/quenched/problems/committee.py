@@ -87,8 +87,8 @@ class Committee(Problem):
         from ..losses.base import elementwise
 
         set_ = object.__setattr__
-        set_(self, "units", check.integer("units", self.units))
-        set_(self, "target_units", check.integer("target_units", self.target_units))
+        set_(self, "units", check.integer("units", self.units, 1, check.UNITS))
+        set_(self, "target_units", check.integer("target_units", self.target_units, 1, check.UNITS))
         if callable(self.activation):
             elementwise("activation", self.activation, 2)
         else:

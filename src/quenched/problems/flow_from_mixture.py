@@ -68,15 +68,16 @@ class FlowFromMixture(Problem):
         set_ = object.__setattr__
         T = check.covariance("means_gram", self.means_gram)
         stds = check.array("cluster_stds", self.cluster_stds, shape=(len(T),))
-        if np.any(stds <= 0.0):
-            raise ValueError(f"cluster_stds must be positive, got {stds.tolist()}")
         counts = check.listed("samples_per_cluster", self.samples_per_cluster)
         counts = tuple(check.integer("samples_per_cluster", count, 0) for count in counts)
         if len(counts) != len(T) or sum(counts) < 2:
             raise ValueError(f"samples_per_cluster must hold {len(T)} numbers, of two samples in all at least, got {counts}")
-        units, decay = check.integer("units", self.units), check.nonnegative("weight_decay", self.weight_decay)
+        units, decay = check.integer("units", self.units), check.moderate("weight_decay", self.weight_decay, 0.0)
         if check.traced(T, stds, decay):
             raise ValueError("means_gram, cluster_stds and weight_decay must be plain numbers: patterns are compared one by one")
+        for name, values, low in (("means_gram", np.diag(T), 0.0), ("cluster_stds", stds, 1.0 / check.LARGEST)):
+            for value in values:
+                check.moderate(name, value, low)
         if decay == 0.0 and units >= sum(counts):
             raise ValueError(f"weight_decay must be positive for as many units ({units}) as samples ({sum(counts)}), got 0")
         if pattern_count(units, sum(counts)) > MOST:

@@ -70,9 +70,9 @@ class FlowFromSamples(Problem):
         if check.integer("n_samples", self.n_samples) == 1:
             raise ValueError("n_samples must be at least 2, got 1: what one sample tells the hidden unit is not of order d")
         set_(self, "n_samples", int(self.n_samples))
-        set_(self, "separation", check.positive("separation", self.separation))
-        set_(self, "cluster_std", check.positive("cluster_std", self.cluster_std))
-        set_(self, "weight_decay", check.nonnegative("weight_decay", self.weight_decay))
+        set_(self, "separation", check.moderate("separation", self.separation))
+        set_(self, "cluster_std", check.moderate("cluster_std", self.cluster_std))
+        set_(self, "weight_decay", check.moderate("weight_decay", self.weight_decay, 0.0))
         set_(self, "schedule", Schedule(self.schedule).spec)
         set_(self, "noises_per_sample", check.integer("noises_per_sample", self.noises_per_sample))
         check.choice("noises", self.noises, NOISES)

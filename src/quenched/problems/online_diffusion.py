@@ -79,7 +79,7 @@ class OnlineDiffusion(Problem):
         from ..laws.activation import activation
 
         put = functools.partial(object.__setattr__, self)
-        put("units", check.integer("units", self.units))
+        put("units", check.integer("units", self.units, 1, check.UNITS))
         put("activation", activation(self.activation))
         if _jumps(self.activation):
             raise ValueError(f"activation must not jump, since it is trained through its derivative, got {self.activation!r}")

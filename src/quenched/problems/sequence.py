@@ -69,7 +69,7 @@ class SequenceProblem(Problem):
             raise ValueError(f"law must be a quenched.laws.Law, got {type(self.law).__name__}")
         set_(self, "alpha", check.positive("alpha", self.alpha))
         set_(self, "weight_decay", check.positive("weight_decay", self.weight_decay))
-        set_(self, "units", check.integer("units", self.units))
+        set_(self, "units", check.integer("units", self.units, 1, check.UNITS))
         loss = as_loss(self.loss)
         if self.response is not None and not isinstance(self.response, Response):
             raise ValueError(f"response must be a quenched.losses.Response or None, got {type(self.response).__name__}")
